@@ -1,0 +1,129 @@
+"""Any WAV, FLAC, MP3 or OGG to what Whisper takes: mono, 16 kHz, at most 30 s."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from whisper_speedup.audio.clips import MAX_BYTES
+from whisper_speedup.audio.truncation import truncation
+
+SAMPLING_RATE = 16_000
+WINDOW_S = 30  # Whisper's encoder sees 30 s and no more
+MAX_LENGTH_S = 4 * 3600
+RATES = range(4_000, 384_001)
+BLOCK = 2**16
+UNKNOWN = 2**63 - 1  # libsndfile's count for a FLAC written to a pipe, whose header does not say
+
+
+class AudioError(Exception):
+    """Why these bytes are not usable speech, and what to do: the end of a sentence that starts with the clip."""
+
+
+@dataclass(frozen=True)
+class Waveform:
+    """`samples` (n,) float32 at 16 kHz, n <= 480000. `cut_from_s`: the length before the cut to 30 s, None without."""
+
+    samples: np.ndarray
+    cut_from_s: float | None
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.samples) / SAMPLING_RATE
+
+
+def decode(data: bytes) -> Waveform:
+    """Decode a whole file. Channels are averaged, other rates resampled. Raises AudioError."""
+    if not data:
+        raise AudioError("is an empty file: replace it")
+    if len(data) > MAX_BYTES:
+        raise AudioError("is larger than 1 GiB: split it into utterances")
+    samples, rate, length = _read(data)
+    if rate != SAMPLING_RATE:
+        samples = resample(samples, rate, SAMPLING_RATE)
+    return window(samples, length / rate)
+
+
+def window(samples: np.ndarray, length_s: float) -> Waveform:
+    """The first 30 s of `samples` (n,) at 16 kHz, which come from a recording of `length_s`."""
+    limit = WINDOW_S * SAMPLING_RATE
+    cut = length_s > WINDOW_S
+    return Waveform(np.ascontiguousarray(samples[:limit], dtype=np.float32), round(length_s, 6) if cut else None)
+
+
+def resample(samples: np.ndarray, source: float, target: float) -> np.ndarray:
+    """`samples` (n,) from `source` Hz to `target` Hz, float32 (librosa, soxr high quality)."""
+    import librosa  # slow to import, and most speech is at 16 kHz already
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # librosa warns of clips that are shorter than a filter
+        return librosa.resample(samples, orig_sr=source, target_sr=target, res_type="soxr_hq").astype(np.float32)
+
+
+def _read(data: bytes) -> tuple[np.ndarray, int, int]:
+    """Mono float32 of the first 31 s at the file's own rate, that rate, and the number of frames in all.
+
+    The rest is decoded too, and thrown away, so that a file damaged further on is refused.
+    """
+    try:
+        file = soundfile.SoundFile(_Memory(data))
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"cannot be read as audio ({_reason(error)}): replace it") from None
+    _check_header(file)
+    keep = (WINDOW_S + 1) * file.samplerate  # a second more, so that resampling does not see the cut
+    kept: list[np.ndarray] = []
+    frames = 0
+    try:
+        with file:
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+                if not np.isfinite(block).all():
+                    raise AudioError("holds NaN or infinite samples: convert it again from the original")
+                if frames < keep:
+                    kept.append(block.mean(axis=1, dtype=np.float32))
+                frames += len(block)
+                if frames > MAX_LENGTH_S * file.samplerate:
+                    raise AudioError(_too_long(frames / file.samplerate))
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"is truncated or damaged ({_reason(error)}): copy it again from the original") from None
+    promised = frames if file.frames == UNKNOWN else file.frames
+    if reason := truncation(data, file.format, promised, frames):
+        raise AudioError(f"is truncated ({reason}): copy it again from the original")
+    if not frames:
+        raise AudioError("holds no samples: replace it")
+    return np.concatenate(kept)[:keep], file.samplerate, frames
+
+
+def _check_header(file: soundfile.SoundFile) -> None:
+    """Refuse a header that cannot be right before anything is decoded."""
+    if file.format not in {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}:
+        raise AudioError(f"is {file.format}, which is not supported: convert it to WAV, FLAC, MP3 or OGG")
+    if file.subtype in {"PCM_U8", "PCM_S8"}:
+        raise AudioError("has 8 bits a sample, too coarse for speech or a broken header: convert it to 16-bit")
+    if file.samplerate not in RATES:
+        raise AudioError(f"claims {file.samplerate} samples a second, a broken header: convert it to 16 kHz")
+    if MAX_LENGTH_S * file.samplerate < file.frames < UNKNOWN:
+        raise AudioError(_too_long(file.frames / file.samplerate))
+
+
+def _too_long(length_s: float) -> str:
+    return f"has {length_s / 3600:.1f} hours or more, over the limit of {MAX_LENGTH_S // 3600}: split it into utterances"
+
+
+def _reason(error: soundfile.SoundFileError) -> str:
+    """libsndfile's own words, without our nameless buffer."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    if "does not exist" in text:  # what it says of an MP3 with less than one frame
+        return "no whole frame"
+    return " ".join(text.split()).removeprefix("Error : ").rstrip(".").replace(": ", ", ")
+
+
+class _Memory(io.BytesIO):
+    """Bytes as a file. libsndfile seeks to before the start of some broken files; BytesIO would print a traceback."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return super().tell()

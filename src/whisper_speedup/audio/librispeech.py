@@ -1,0 +1,100 @@
+"""A LibriSpeech-shaped dataset on the hub, at one pinned commit.
+
+Only the split in question is fetched: `load_dataset(name, split=…)` would download all of a configuration's splits
+(datasets issue 4101), 29 GB for LibriSpeech clean. The files stay in the Hugging Face cache, so that HF_HUB_OFFLINE=1
+works after the first time.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from whisper_speedup import revisions
+from whisper_speedup.audio.clips import Clip, one_line, optional
+from whisper_speedup.errors import UserError
+from whisper_speedup.params import LibriSpeech
+
+
+def open_librispeech(data: LibriSpeech) -> list[Clip]:
+    """The clips of one split in the dataset's order, the first `data.limit`. Raises UserError."""
+    import datasets
+
+    commit = revisions.resolve(data.dataset, "dataset", data.revision)
+    files = _fetch(data, commit)
+    try:
+        rows = datasets.load_dataset("parquet", data_files={"split": [str(file) for file in files]}, split="split")
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(
+            f"{_where(data)} cannot be read ({one_line(error)[:200]}): empty the Hugging Face cache."
+        ) from None
+    missing = {"id", "audio", "text"} - set(rows.column_names)
+    if missing:
+        raise UserError(
+            f"{_where(data)} has no column {', '.join(sorted(missing))}: choose a LibriSpeech-shaped dataset."
+        )
+    rows = rows.cast_column("audio", datasets.Audio(decode=False))  # decoding here would need torchcodec
+    rows = rows.select(range(min(len(rows), data.limit or len(rows))))
+    if not len(rows):
+        raise UserError(f"{_where(data)} is empty: choose another split.")
+    speakers = rows["speaker_id"] if "speaker_id" in rows.column_names else [None] * len(rows)
+    return [
+        Clip(one_line(name), _reader(rows, i), optional(text), optional(speaker), one_line(name))
+        for i, (name, text, speaker) in enumerate(zip(rows["id"], rows["text"], speakers, strict=True))
+    ]
+
+
+def _reader(rows: Any, index: int) -> Callable[[], bytes]:
+    def read() -> bytes:
+        audio = rows[index]["audio"]
+        return audio["bytes"] or b""
+
+    return read
+
+
+def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
+    """Download the split's Parquet files at `commit`, or find them in the cache."""
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        patterns = _patterns(data, commit)
+        snapshot = snapshot_download(data.dataset, repo_type="dataset", revision=commit, allow_patterns=patterns)
+    except (OSError, httpx.HTTPError, HFValidationError) as error:
+        raise revisions.hub_error(data.dataset, "dataset", error) from None
+    files = sorted({file for pattern in patterns for file in Path(snapshot).glob(pattern)})
+    if not files:
+        raise UserError(f"{_where(data)} has no Parquet files at commit {commit}: correct data.config and data.split.")
+    return files
+
+
+def _patterns(data: LibriSpeech, commit: str) -> list[str]:
+    """Where the dataset card puts this configuration's split; without a card, the hub's usual places."""
+    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    usual = [f"{data.config}/{data.split}-*.parquet", f"{data.config}/{data.split}/*.parquet"]
+    try:
+        path = hf_hub_download(data.dataset, "README.md", repo_type="dataset", revision=commit)
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError:
+        return usual
+    configs: list[dict[str, Any]] = DatasetCard.load(path).data.to_dict().get("configs") or []
+    if not configs:
+        return usual
+    names = [config["config_name"] for config in configs]
+    if data.config not in names:
+        raise UserError(f"{data.dataset} has no configuration {data.config!r}: choose from {', '.join(names)}.")
+    listed = next(config for config in configs if config["config_name"] == data.config).get("data_files")
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        return usual
+    splits = {entry["split"]: entry["path"] for entry in listed}
+    if data.split not in splits:
+        raise UserError(f"{_where(data)} is no split of {data.dataset}: choose from {', '.join(splits)}.")
+    chosen = splits[data.split]
+    return [chosen] if isinstance(chosen, str) else list(chosen)
+
+
+def _where(data: LibriSpeech) -> str:
+    return f"{data.dataset}, {data.config}, {data.split},"

@@ -1,0 +1,193 @@
+"""The data stage: any source of speech becomes one folder of FLACs and a manifest.jsonl."""
+
+import re
+import shutil
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from tqdm import tqdm
+
+from whisper_speedup.audio.clips import Clip, one_line
+from whisper_speedup.audio.decode import SAMPLING_RATE, AudioError, Waveform, decode
+from whisper_speedup.audio.folder import open_folder
+from whisper_speedup.audio.librispeech import open_librispeech
+from whisper_speedup.audio.samples import open_samples
+from whisper_speedup.audio.variations import vary
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import read_jsonl, write_jsonl
+from whisper_speedup.params import Folder, LibriSpeech, Samples
+
+MANIFEST = "manifest.jsonl"
+
+
+class Row(BaseModel):
+    """One utterance. `audio` is relative to the manifest; it and `sha256` are null, and `duration_s` 0, with `error`.
+
+    `cut_from_s` is the recording's length when it was over 30 s and cut, as Whisper does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    id: str = Field(min_length=1)
+    audio: str | None = Field(pattern=r"^audio/[A-Za-z0-9_-][A-Za-z0-9._-]*\.flac$")
+    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    duration_s: float = Field(ge=0, le=30)
+    sampling_rate: int = Field(ge=SAMPLING_RATE, le=SAMPLING_RATE)
+    reference: str | None
+    speaker: str | None
+    cut_from_s: float | None
+    error: str | None
+
+    @model_validator(mode="after")
+    def _audio_or_error(self) -> "Row":
+        if (self.audio is None) != (self.error is not None) or (self.sha256 is None) != (self.audio is None):
+            raise ValueError("needs either audio and sha256, or an error")
+        return self
+
+
+def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
+    """Write `folder`/manifest.jsonl and `folder`/audio/*.flac (16 kHz, mono, 16-bit), replacing what was there.
+
+    Same source, same bytes. A clip that cannot be decoded keeps its row, with the error. Raises UserError when the
+    source is unusable or no clip can be decoded; then `folder` is left as it was.
+    """
+    clips = _open(data)
+    fresh = folder.with_name(f".{folder.name}.tmp")  # one name, so that a killed run's remains go at the next
+    shutil.rmtree(fresh, ignore_errors=True)
+    (fresh / "audio").mkdir(parents=True)
+    try:
+        rows = [row for clip in _progress(clips) for row in _write(clip, data, fresh)]
+        _check(rows, clips)
+        write_jsonl(fresh / MANIFEST, (row.model_dump() for row in rows))
+        _replace(folder, fresh)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return rows
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a manifest. Raises UserError, naming the line, when one is not what `prepare` writes."""
+    rows = []
+    for number, content in enumerate(read_jsonl(path), 1):
+        try:
+            rows.append(Row.model_validate(content))
+        except ValidationError as error:
+            first = error.errors()[0]
+            detail = one_line(f"{'.'.join(map(str, first['loc']))} {first['msg']}")
+            raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
+    return rows
+
+
+def load_audio(manifest: Path, row: Row) -> np.ndarray:
+    """The utterance's samples (n,), float32 at 16 kHz. Raises UserError when the file is not what the row describes."""
+    if row.audio is None:
+        raise UserError(f"{row.id} has no audio: {row.error}")
+    path = manifest.parent / row.audio
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise UserError(f"{path} does not exist: delete {manifest.parent} and run dvc repro.") from None
+    if sha256(content).hexdigest() != row.sha256:
+        raise UserError(f"{path} has another SHA-256 than {manifest} says: delete {manifest.parent} and run dvc repro.")
+    samples, _ = soundfile.read(BytesIO(content), dtype="float32")
+    return samples
+
+
+def to_flac(samples: np.ndarray) -> bytes:
+    """`samples` (n,) float32 as 16-bit FLAC at 16 kHz. What is 16-bit already stays the same bit for bit.
+
+    A clip louder than full scale (noise was added, or its float samples say so) is turned down, never clipped.
+    """
+    peak = float(np.abs(samples).max(initial=0.0))
+    # soundfile would multiply by 32767, and so move samples that were divided by 32768.
+    pcm = np.rint(samples / max(peak, 1.0) * 32768).clip(-32768, 32767).astype(np.int16)
+    buffer = BytesIO()
+    soundfile.write(buffer, pcm, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _open(data: Samples | LibriSpeech | Folder) -> list[Clip]:
+    if isinstance(data, Samples):
+        return open_samples(data)
+    return open_librispeech(data) if isinstance(data, LibriSpeech) else open_folder(data)
+
+
+def _write(clip: Clip, data: Samples | LibriSpeech | Folder, folder: Path) -> Iterator[Row]:
+    """Decode one clip, write it and its variations, and yield their rows."""
+    try:
+        waveform = decode(clip.read())
+    except (AudioError, OSError) as error:
+        why = f"cannot be read ({error.strerror}): correct its permissions" if isinstance(error, OSError) else error
+        yield _row(clip.id, clip, error=one_line(f"{clip.place} {why}."))
+        return
+    for name, varied in vary(clip.id, waveform, data.variations):
+        content = to_flac(varied.samples)
+        audio = f"audio/{_file_name(name)}"
+        (folder / audio).write_bytes(content)
+        yield _row(name, clip, audio=audio, sha256=sha256(content).hexdigest(), waveform=varied)
+
+
+def _row(
+    name: str,
+    clip: Clip,
+    audio: str | None = None,
+    sha256: str | None = None,
+    waveform: Waveform | None = None,
+    error: str | None = None,
+) -> Row:
+    return Row(
+        id=name,
+        audio=audio,
+        sha256=sha256,
+        duration_s=round(waveform.duration_s, 6) if waveform else 0.0,
+        sampling_rate=SAMPLING_RATE,
+        reference=clip.reference,
+        speaker=clip.speaker,
+        cut_from_s=waveform.cut_from_s if waveform else None,
+        error=error,
+    )
+
+
+def _check(rows: list[Row], clips: list[Clip]) -> None:
+    """Refuse a manifest that could not be used: two rows of one name, or no audio at all."""
+    name, count = Counter(row.id for row in rows).most_common(1)[0]
+    if count > 1:
+        raise UserError(
+            f"{count} utterances are called {name!r}: give each clip, and each variation, a name of its own."
+        )
+    if all(row.error for row in rows):
+        raise UserError(f"none of the {len(clips)} clips can be decoded, the first because {rows[0].error}")
+
+
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put `fresh` in `folder`'s place; what was there is deleted last."""
+    old = folder.with_name(f".{folder.name}.old.tmp")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _file_name(name: str) -> str:
+    """A file name that any file system takes and that no id can choose: readable start, then a hash of the whole id."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", ascii_name).strip("-.")[:60]
+    return f"{slug or 'clip'}-{sha256(name.encode()).hexdigest()[:12]}.flac"
+
+
+def _progress(clips: list[Clip]) -> Iterator[Clip]:
+    """A bar when a person watches, a line every hundred clips when not."""
+    bar = tqdm(clips, desc="decoding audio", unit="clip", disable=None)
+    for number, clip in enumerate(bar, 1):
+        yield clip
+        if not sys.stderr.isatty() and (number % 100 == 0 or number == len(clips)):
+            print(f"decoding audio: {number} of {len(clips)} clips", file=sys.stderr, flush=True)
