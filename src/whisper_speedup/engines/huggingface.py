@@ -1,0 +1,163 @@
+"""The baseline: the notebook's own loop on today's transformers.
+
+The notebook: fp32 weights under `torch.autocast(float16, cache_enabled=True)` with TF32 products allowed, one
+utterance at a time, `generate(features, min_length=1, max_length=50, num_beams=5, do_sample=False)`. On a CPU, fp32.
+Language and task are given, else transformers runs the encoder a second time to detect the language.
+
+Where it departs, and why, is a setting: `grad_mode` (PyTorch PR 165068 stopped autocast from caching its casts inside
+inference_mode), `precision`, `attention`, and `reorder_fix` (transformers issue 28357: beam reorder copies the
+cross-attention keys and values, which are the same for every beam).
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
+
+from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.errors import UserError
+from whisper_speedup.params import BaselineParams, GenerationParams
+
+
+class HuggingFace:
+    """transformers' Whisper and its `generate`, unchanged but for what `settings` says."""
+
+    name = "huggingface"
+
+    def __init__(self, params: BaselineParams) -> None:
+        self.params = params
+        self.settings: dict[str, Any] = params.model_dump()
+        self.prompt: list[int | None] = []
+
+    def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
+        """Load the model in the precision that the profile names. Raises UserError where the device has none such."""
+        precision = self.params.precision
+        if precision == "auto":
+            precision = "autocast" if device.type == "cuda" else "float32"
+        if device.type == "cpu" and precision != "float32":
+            raise UserError(
+                f"measure.baseline.precision is {precision}, which needs a GPU: on a CPU say auto or float32."
+            )
+        self.precision = self.settings["precision"] = precision
+        self.device = device
+        if device.type == "cuda":
+            # The notebook's setting: TF32 for what autocast leaves in fp32. It is the process's, so only here.
+            torch.set_float32_matmul_precision("high")
+        self.model = WhisperForConditionalGeneration.from_pretrained(
+            model_dir,
+            dtype=torch.float16 if precision == "half" else torch.float32,
+            attn_implementation=self.params.attention,
+            use_safetensors=True,
+        ).to(device)  # type: ignore[arg-type]
+        self.model.eval()
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        if self.params.reorder_fix:
+            self.model._reorder_cache = reorder_self_attention_only
+        self.arguments = generate_arguments(generation, self.model.generation_config)
+        self.prompt = prompt_tokens(self.model, self.arguments)
+        self.limit = min(generation.max_length, self.model.config.max_target_positions - len(self.prompt))
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        """The notebook's warm-up: the longest decode there is."""
+        self._generate(features, **{**self.arguments, "min_length": self.arguments["max_length"]})
+
+    def generate(self, features: torch.Tensor) -> Generation:
+        """Decode one utterance; features (1, mels, 3000) on the device. `score` is None: the notebook asks for none."""
+        tokens = self._generate(features, **self.arguments)[0].tolist()
+        return Generation(tokens=tokens, score=None, truncated=len(tokens) >= self.limit)
+
+    def close(self) -> None:
+        """Drop the model."""
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _generate(self, features: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        with self._modes():
+            return self.model.generate(features.to(self.model.dtype), **arguments)
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode() if self.params.grad_mode == "inference" else torch.no_grad())
+            if self.precision == "autocast":
+                stack.enter_context(torch.autocast(self.device.type, dtype=torch.float16, cache_enabled=True))
+            yield
+
+
+def generate_arguments(generation: GenerationParams, config: Any) -> dict[str, Any]:
+    """What `generate` is called with. Language and task are left out for English-only checkpoints, as they must be."""
+    arguments: dict[str, Any] = {
+        "min_length": generation.min_length,
+        "max_length": generation.max_length,
+        "num_beams": generation.num_beams,
+        "do_sample": False,
+    }
+    if generation.num_beams > 1:
+        arguments["length_penalty"] = generation.length_penalty
+        arguments["early_stopping"] = generation.early_stopping
+    if getattr(config, "is_multilingual", True):
+        if generation.language is not None:
+            arguments["language"] = generation.language
+        if generation.task is not None:
+            arguments["task"] = generation.task
+    return arguments
+
+
+def reorder_self_attention_only(cache: EncoderDecoderCache, beams: torch.Tensor) -> EncoderDecoderCache:
+    """The notebook's reorder fix, for today's caches: cross-attention is the same for each beam, so it stays."""
+    cache.self_attention_cache.reorder_cache(beams)
+    return cache
+
+
+class _PromptSeen(Exception):
+    """Carries the first decoder input out of `generate`."""
+
+
+def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, Any]) -> list[int | None]:
+    """The prompt that `generate` really uses, read from the decoder's input on silent features.
+
+    None stands for the language where transformers detects it anew for each utterance. Raises UserError for a
+    language or task that the checkpoint does not know.
+    """
+    config = model.generation_config
+    detects = (
+        arguments.get("language") is None
+        and getattr(config, "language", None) is None
+        and getattr(config, "is_multilingual", True)
+        and bool(getattr(config, "lang_to_id", None))
+        and not _forces_language(model)
+    )
+    detections = 1 if detects else 0
+
+    def stop(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal detections
+        if detections:  # the call that detects the language: start-of-transcript alone
+            detections -= 1
+            return
+        raise _PromptSeen(kwargs["input_ids"][0].tolist())
+
+    hook = model.model.decoder.register_forward_pre_hook(stop, with_kwargs=True)
+    frames = model.config.max_source_positions * 2
+    silence = torch.zeros(1, model.config.num_mel_bins, frames, device=model.device, dtype=model.dtype)
+    try:
+        with torch.no_grad():
+            model.generate(silence, **arguments)
+    except _PromptSeen as seen:
+        prompt: list[int | None] = seen.args[0]
+        return [prompt[0], None, *prompt[2:]] if detects else prompt
+    except ValueError as error:
+        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+    finally:
+        hook.remove()
+    raise UserError("generation: transformers never called the decoder, so its prompt is unknown.")
+
+
+def _forces_language(model: WhisperForConditionalGeneration) -> bool:
+    """Whether old-style forced_decoder_ids name the language (position 1)."""
+    forced = getattr(model.generation_config, "forced_decoder_ids", None)
+    forced = forced if forced is not None else getattr(model.config, "forced_decoder_ids", None)
+    return bool(forced) and forced[0][0] == 1 and forced[0][1] is not None

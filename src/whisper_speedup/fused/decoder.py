@@ -1,0 +1,85 @@
+"""The decoder in plain torch: the prompt once at batch 1, then one token for each beam."""
+
+import torch
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+
+from whisper_speedup.fused.cache import Cache
+from whisper_speedup.fused.weights import DecoderWeights, LayerWeights, Linear, Norm
+
+
+def prefill(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor) -> torch.Tensor:
+    """Run the prompt (length,) at batch 1 and fill row 0 of the cache; returns the last position's logits (1, V)."""
+    length = tokens.shape[0]
+    states = weights.embedding[tokens] + weights.positions[:length]
+    for index, layer in enumerate(weights.layers):
+        query, key, value = _qkv(weights, layer, states)
+        cache.write_prompt(index, key, value)
+        attended = _attend(query, key.transpose(0, 1)[None], value.transpose(0, 1)[None], causal=True)
+        states = _after_self_attention(weights, layer, states, attended, cache, index)
+    return _logits(weights, states[-1:])
+
+
+def step(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor, position: int) -> torch.Tensor:
+    """Run one token a beam, (beams,), at `position`; returns logits (beams, V). Reads keys through the ancestry."""
+    states = weights.embedding[tokens] + weights.positions[position]
+    mask = cache.visible(position)
+    filled = (position + 1) * cache.beams
+    for index, layer in enumerate(weights.layers):
+        query, key, value = _qkv(weights, layer, states)
+        cache.write(index, position, key, value)
+        keys, values = cache.keys[index][:, :, :filled], cache.values[index][:, :, :filled]
+        attended = _attend(query, keys, values, mask=mask)
+        states = _after_self_attention(weights, layer, states, attended, cache, index)
+    return _logits(weights, states)
+
+
+def _qkv(
+    weights: DecoderWeights, layer: LayerWeights, states: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value of (rows, d), each (rows, heads, head_dim)."""
+    product = _linear(_norm(states, layer.self_norm), layer.qkv)
+    query, key, value = product.view(-1, 3, weights.heads, weights.head_dim).unbind(1)
+    return query, key, value
+
+
+def _after_self_attention(
+    weights: DecoderWeights,
+    layer: LayerWeights,
+    states: torch.Tensor,
+    attended: torch.Tensor,
+    cache: Cache,
+    index: int,
+) -> torch.Tensor:
+    """The rest of a layer: output product, cross-attention, feed-forward, each with its residual."""
+    states = states + _linear(attended, layer.self_out)
+    query = _linear(_norm(states, layer.cross_norm), layer.cross_query).view(-1, weights.heads, weights.head_dim)
+    attended = _attend(query, cache.cross_keys[index], cache.cross_values[index])
+    states = states + _linear(attended, layer.cross_out)
+    hidden = gelu(_linear(_norm(states, layer.mlp_norm), layer.fc1))
+    return states + _linear(hidden, layer.fc2)
+
+
+def _attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    causal: bool = False,
+) -> torch.Tensor:
+    """Queries (rows, heads, head_dim) over keys and values (1, heads, n, head_dim); returns (rows, d)."""
+    attended = scaled_dot_product_attention(
+        query.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=causal
+    )
+    return attended[0].transpose(0, 1).reshape(query.shape[0], -1)
+
+
+def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:
+    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+
+
+def _linear(states: torch.Tensor, product: Linear) -> torch.Tensor:
+    return linear(states, product.weight, product.bias)
+
+
+def _logits(weights: DecoderWeights, states: torch.Tensor) -> torch.Tensor:
+    return linear(_norm(states, weights.norm), weights.projection)

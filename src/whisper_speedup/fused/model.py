@@ -1,0 +1,96 @@
+"""The fused engine's decode of one utterance: encoder, prompt, steps, beam search, and Whisper's cut at timestamps."""
+
+from dataclasses import replace
+
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis, Suppression
+from whisper_speedup.fused.cache import Cache
+from whisper_speedup.fused.decoder import prefill, step
+from whisper_speedup.fused.segments import split_at_timestamps
+from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.fused.weights import pack_decoder
+
+
+class FusedWhisper:
+    """A Whisper packed for decoding one utterance at a time with fixed settings.
+
+    Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
+    it. Not thread-safe: buffers are reused from one utterance to the next.
+    """
+
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        settings: DecodingSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.settings = settings
+        self.device = device
+        self.dtype = dtype
+        self.weights = pack_decoder(model, device, dtype)
+        self.encoder = model.model.encoder.to(device=device, dtype=dtype).eval()
+        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
+        self.suppression = Suppression(settings, device)
+        self.frames = model.config.max_source_positions * 2
+        self.stride = 2  # the encoder's two convolutions, strides 1 and 2
+        not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=device)
+        not_language[list(settings.languages)] = False
+        self.not_language = not_language
+
+    @torch.inference_mode()
+    def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
+        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up.
+
+        Returns every segment's tokens in one hypothesis; score and `ended` are the last segment's.
+        """
+        settings = replace(self.settings, min_length=self.settings.max_positions) if longest else self.settings
+        tokens: list[int] = []
+        prompt: list[int] | None = None
+        seek, segment = 0, 0
+        while True:
+            window = features[:, :, seek : seek + self.frames]
+            held = window.shape[-1]
+            if held < self.frames:
+                window = torch.nn.functional.pad(window, (0, self.frames - held))
+            self.cache.start(self.weights, self.encode(window))
+            if prompt is None:
+                prompt = self._prompt()
+            best = self._search(settings, prompt, settings.max_total(segment))
+            kept, offset = split_at_timestamps(best.tokens, settings.timestamp_begin, self.stride, held)
+            tokens += kept
+            seek += offset
+            segment += 1
+            if offset == 0 and settings.max_total(segment) == settings.max_total(segment - 1):
+                raise UserError(
+                    "the model ends a segment at 0.00 s again and again, so decoding cannot move on (transformers"
+                    " never returns here): leave this clip out, or choose another checkpoint."
+                )
+            if seek >= features.shape[-1]:
+                return Hypothesis(tokens, best.score, best.ended)
+
+    def encode(self, features: torch.Tensor) -> torch.Tensor:
+        """Log-mel features (1, mels, frames) to encoder states (1, positions, d)."""
+        return self.encoder(features.to(self.dtype)).last_hidden_state
+
+    def _search(self, settings: DecodingSettings, prompt: list[int], max_total: int) -> Hypothesis:
+        kind = BeamSearch if settings.num_beams > 1 else GreedySearch
+        search = kind(settings, self.suppression, len(prompt), max_total)
+        logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
+        while search.advance(logits):
+            self.cache.reorder(search.parents)
+            logits = step(self.weights, self.cache, search.tokens, search.length - 1)
+        return search.result()
+
+    def _prompt(self) -> list[int]:
+        """The prompt, its language detected where the settings leave it open (transformers' `detect_language`)."""
+        prompt = self.settings.prompt
+        if None not in prompt:
+            return [token for token in prompt if token is not None]
+        start = torch.tensor([prompt[0]], device=self.device)
+        logits = prefill(self.weights, self.cache, start)[0]
+        language = int(logits.masked_fill(self.not_language, float("-inf")).argmax())
+        return [language if token is None else token for token in prompt]

@@ -1,0 +1,111 @@
+"""What one decode needs to know: prompt, limits, suppressed tokens, beam search settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup.errors import UserError
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """The settings of transformers' `generate` that this engine serves.
+
+    `prompt`: token ids; None at index 1 where the language is to be detected. `max_new_tokens`: what `max_length`
+    means for Whisper (transformers adds the prompt to it). `timestamp_begin`: the first timestamp token.
+    """
+
+    prompt: tuple[int | None, ...]
+    num_beams: int
+    max_new_tokens: int
+    min_length: int
+    length_penalty: float
+    early_stopping: bool | str
+    eos: int
+    suppress: tuple[int, ...]
+    begin_suppress: tuple[int, ...]
+    languages: tuple[int, ...]
+    timestamp_begin: int
+    max_positions: int
+
+    def max_total(self, segment: int) -> int:
+        """Longest sequence, prompt included, of the given segment (0 first).
+
+        transformers adds the prompt's length to `max_length` anew for each segment
+        (`_set_max_new_tokens_and_length` changes the same object each time), so later segments may grow longer.
+        """
+        total = self.max_new_tokens
+        for _ in range(segment + 1):
+            total = min(total + min(self.max_positions // 2 - 1, len(self.prompt)), self.max_positions)
+        return total
+
+
+# Settings of a generation config that change the text and that this engine does not serve, with their neutral values.
+UNSERVED: dict[str, tuple[Any, ...]] = {
+    "do_sample": (None, False),
+    "return_timestamps": (None, False),
+    "repetition_penalty": (None, 1.0),
+    "encoder_repetition_penalty": (None, 1.0),
+    "no_repeat_ngram_size": (None, 0),
+    "encoder_no_repeat_ngram_size": (None, 0),
+    "bad_words_ids": (None,),
+    "sequence_bias": (None,),
+    "forced_bos_token_id": (None,),
+    "forced_eos_token_id": (None,),
+    "exponential_decay_length_penalty": (None,),
+    "min_new_tokens": (None,),
+    "max_new_tokens": (None,),
+    "num_beam_groups": (None, 1),
+    "penalty_alpha": (None,),
+    "guidance_scale": (None, 1.0),
+    "stop_strings": (None,),
+    "max_time": (None,),
+    "num_return_sequences": (None, 1),
+    "compression_ratio_threshold": (None,),
+    "logprob_threshold": (None,),
+    "no_speech_threshold": (None,),
+    "renormalize_logits": (None, False),
+    "remove_invalid_values": (None, False),
+}
+
+
+def decoding_settings(
+    model: WhisperForConditionalGeneration, arguments: dict[str, Any], prompt: list[int | None]
+) -> DecodingSettings:
+    """Settings for `generate(**arguments)` on this model. Raises UserError for what the engine does not serve."""
+    config = model.generation_config
+    for key, neutral in UNSERVED.items():
+        value = getattr(config, key, None)
+        if value not in neutral:
+            raise UserError(
+                f"the checkpoint's generation_config.json sets {key} to {value!r}, which the fused engine does not"
+                " serve: remove it there, or decode with the huggingface engine only."
+            )
+    eos = config.eos_token_id
+    if isinstance(eos, list):
+        if len(eos) != 1:
+            raise UserError(
+                f"the checkpoint's generation_config.json names {len(eos)} end-of-text tokens, and the fused engine"
+                " serves one: keep one there."
+            )
+        eos = eos[0]
+    positions = model.config.max_target_positions
+    if len(prompt) >= positions:
+        raise UserError(f"generation: the prompt fills all {positions} positions, so nothing can be decoded.")
+    timestamps = getattr(config, "no_timestamps_token_id", None)
+    num_beams = arguments["num_beams"]
+    return DecodingSettings(
+        prompt=tuple(prompt),
+        num_beams=num_beams,
+        max_new_tokens=arguments["max_length"],
+        min_length=arguments["min_length"],
+        length_penalty=float(arguments.get("length_penalty", 1.0)),
+        early_stopping=arguments.get("early_stopping", False),
+        eos=eos,
+        suppress=tuple(config.suppress_tokens or ()),
+        begin_suppress=tuple(config.begin_suppress_tokens or ()),
+        languages=tuple((getattr(config, "lang_to_id", None) or {}).values()),
+        timestamp_begin=timestamps + 1 if timestamps is not None else model.config.vocab_size + 1,
+        max_positions=positions,
+    )

@@ -1,0 +1,109 @@
+"""The decoder's weights, packed in the order and shape in which a step reads them."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A layer norm's scale and offset, each (d,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    eps: float
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A product's weight (outputs, inputs) and bias (outputs,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One decoder layer. `qkv` stacks query, key and value: (3 d, d); the key has no bias in Whisper, so zeros."""
+
+    self_norm: Norm
+    qkv: Linear
+    self_out: Linear
+    cross_norm: Norm
+    cross_query: Linear
+    cross_out: Linear
+    mlp_norm: Norm
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    """All of the decoder. `cross_kv` stacks every layer's cross-attention keys, then values: (layers 2 d, d).
+
+    `embedding` (vocabulary, d) is also the output projection: Whisper ties them. `positions` (max_positions, d).
+    """
+
+    layers: tuple[LayerWeights, ...]
+    cross_kv: Linear
+    embedding: torch.Tensor
+    projection: torch.Tensor
+    positions: torch.Tensor
+    norm: Norm
+    heads: int
+
+    @property
+    def width(self) -> int:
+        """d_model."""
+        return self.embedding.shape[1]
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head; 64 in every published Whisper."""
+        return self.width // self.heads
+
+
+def pack_decoder(
+    model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
+) -> DecoderWeights:
+    """Copy the decoder of a transformers Whisper into packed form on `device` in `dtype`."""
+
+    def to(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to(device=device, dtype=dtype).contiguous()
+
+    def norm(module: torch.nn.LayerNorm) -> Norm:
+        return Norm(to(module.weight), to(module.bias), module.eps)
+
+    def linear(*modules: torch.nn.Linear) -> Linear:
+        biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
+        return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
+
+    decoder = model.model.decoder
+    layers: list[WhisperDecoderLayer] = list(decoder.layers)
+    embedding = to(decoder.embed_tokens.weight)
+    projection = model.proj_out.weight
+    tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
+    return DecoderWeights(
+        layers=tuple(
+            LayerWeights(
+                self_norm=norm(layer.self_attn_layer_norm),
+                qkv=linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                self_out=linear(layer.self_attn.out_proj),
+                cross_norm=norm(layer.encoder_attn_layer_norm),
+                cross_query=linear(layer.encoder_attn.q_proj),
+                cross_out=linear(layer.encoder_attn.out_proj),
+                mlp_norm=norm(layer.final_layer_norm),
+                fc1=linear(layer.fc1),
+                fc2=linear(layer.fc2),
+            )
+            for layer in layers
+        ),
+        cross_kv=linear(*(m for layer in layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))),
+        embedding=embedding,
+        projection=embedding if tied else to(projection),
+        positions=to(decoder.embed_positions.weight),
+        norm=norm(decoder.layer_norm),
+        heads=model.config.decoder_attention_heads,
+    )

@@ -1,0 +1,58 @@
+"""Random tiny Whispers for tests: real transformers models, small enough to decode in milliseconds."""
+
+import random
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
+
+
+def tiny_whisper(
+    seed: int,
+    vocabulary: int = 97,
+    width: int = 32,
+    heads: int = 4,
+    layers: int = 2,
+    eos_bias: float = 4.0,
+    quantise: float = 0.0,
+    timestamps: bool = False,
+) -> WhisperForConditionalGeneration:
+    """A model whose hypotheses end at odd lengths: `eos_bias` is added to end-of-text's logit.
+
+    `quantise` rounds the logits to multiples of it, which makes exact ties, as fp16 logits do. `timestamps` makes the
+    last 20 tokens timestamps, so that some hypotheses hold two in a row.
+    """
+    torch.manual_seed(seed)
+    chance = random.Random(seed)
+    eos, start = 1, 2
+    config = WhisperConfig(
+        vocab_size=vocabulary, d_model=width, encoder_layers=1, decoder_layers=layers, encoder_attention_heads=heads,
+        decoder_attention_heads=heads, encoder_ffn_dim=64, decoder_ffn_dim=64, num_mel_bins=8,
+        max_source_positions=20, max_target_positions=64, pad_token_id=eos, eos_token_id=eos, bos_token_id=eos,
+        decoder_start_token_id=start, suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        gain = chance.choice([1.5, 3.0, 6.0])
+        for parameter in model.model.decoder.parameters():
+            parameter.mul_(gain)
+    bias = torch.zeros(vocabulary)
+    bias[eos] = eos_bias
+    project = model.proj_out.forward
+
+    def logits(states: torch.Tensor) -> torch.Tensor:
+        raw = project(states) + bias
+        return torch.round(raw / quantise) * quantise if quantise else raw
+
+    model.proj_out.forward = logits
+    extra: dict[str, Any] = {"no_timestamps_token_id": vocabulary - 21} if timestamps else {}
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=start, eos_token_id=eos, pad_token_id=eos, bos_token_id=eos, suppress_tokens=[6, 7, 8],
+        begin_suppress_tokens=[9, eos], is_multilingual=False, **extra,
+    )  # fmt: skip
+    return model
+
+
+def tiny_features(seed: int) -> torch.Tensor:
+    """Log-mel features (1, 8, 40) for tiny_whisper."""
+    return torch.randn(1, 8, 40, generator=torch.Generator().manual_seed(seed))
