@@ -23,10 +23,15 @@ class Generation:
 
 
 class Engine(Protocol):
-    """A way of decoding. `settings` is what run.json records of it."""
+    """A way of decoding.
+
+    run.json records `settings`, `dtype` (known once loaded) and `prompt` (ids; None where the language is detected).
+    """
 
     name: str
     settings: dict[str, Any]
+    prompt: list[int | None]
+    dtype: str
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         """Read the Hugging Face folder. Raises UserError with one sentence when the engine cannot run here."""

@@ -1,0 +1,18 @@
+"""Which weights a run used, as one hash."""
+
+from hashlib import sha256
+from typing import Any
+
+from whisper_speedup.errors import UserError
+
+
+def weights_sha256(model: Any) -> str:
+    """One SHA-256 over the names and hashes of model.json's weight files: the same for the same weights, sharded or not.
+
+    Raises UserError when `model`, the content of model.json, lists none.
+    """
+    files = model.get("files", []) if isinstance(model, dict) else []
+    lines = [f"{file['name']} {file['sha256']}" for file in files if file["name"].endswith((".safetensors", ".bin"))]
+    if not lines:
+        raise UserError("model.json lists no weights: run dvc repro to make the model again.")
+    return sha256("\n".join(sorted(lines)).encode()).hexdigest()
