@@ -37,7 +37,7 @@ def one_line(text: object) -> str:
 
     JSON lines need the first: Unicode knows line breaks that JSON does not escape.
     """
-    return " ".join(str(text).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").split())
+    return " ".join(str(text).encode("utf-8", "backslashreplace").decode().split())
 
 
 def optional(text: object) -> str | None:

@@ -15,7 +15,7 @@ WINDOW_S = 30  # Whisper's encoder sees 30 s and no more
 MAX_LENGTH_S = 4 * 3600
 RATES = range(4_000, 384_001)
 BLOCK = 2**16
-UNKNOWN = 2**63 - 1  # libsndfile's count for a FLAC written to a pipe, whose header does not say
+UNKNOWN = 2**63 - 1  # libsndfile's count for a FLAC that was written to a pipe; it cannot read those to their end
 
 
 class AudioError(Exception):
@@ -83,12 +83,9 @@ def _read(data: bytes) -> tuple[np.ndarray, int, int]:
                 if frames < keep:
                     kept.append(block.mean(axis=1, dtype=np.float32))
                 frames += len(block)
-                if frames > MAX_LENGTH_S * file.samplerate:
-                    raise AudioError(_too_long(frames / file.samplerate))
     except soundfile.SoundFileError as error:
         raise AudioError(f"is truncated or damaged ({_reason(error)}): copy it again from the original") from None
-    promised = frames if file.frames == UNKNOWN else file.frames
-    if reason := truncation(data, file.format, promised, frames):
+    if reason := truncation(data, file.format, file.frames, frames):
         raise AudioError(f"is truncated ({reason}): copy it again from the original")
     if not frames:
         raise AudioError("holds no samples: replace it")
@@ -103,12 +100,11 @@ def _check_header(file: soundfile.SoundFile) -> None:
         raise AudioError("has 8 bits a sample, too coarse for speech or a broken header: convert it to 16-bit")
     if file.samplerate not in RATES:
         raise AudioError(f"claims {file.samplerate} samples a second, a broken header: convert it to 16 kHz")
-    if MAX_LENGTH_S * file.samplerate < file.frames < UNKNOWN:
-        raise AudioError(_too_long(file.frames / file.samplerate))
-
-
-def _too_long(length_s: float) -> str:
-    return f"has {length_s / 3600:.1f} hours or more, over the limit of {MAX_LENGTH_S // 3600}: split it into utterances"
+    if file.frames == UNKNOWN:
+        raise AudioError("does not say how long it is: convert it to a file, not through a pipe")
+    if file.frames > MAX_LENGTH_S * file.samplerate:
+        hours = file.frames / file.samplerate / 3600
+        raise AudioError(f"claims {hours:.1f} hours, more than {MAX_LENGTH_S // 3600}: split it into utterances")
 
 
 def _reason(error: soundfile.SoundFileError) -> str:

@@ -64,7 +64,9 @@ def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
         raise revisions.hub_error(data.dataset, "dataset", error) from None
     files = sorted({file for pattern in patterns for file in Path(snapshot).glob(pattern)})
     if not files:
-        raise UserError(f"{_where(data)} has no Parquet files at commit {commit}: correct data.config and data.split.")
+        raise UserError(
+            f"{_where(data)} has no Parquet files at commit {commit}: correct data.split, or go online once."
+        )
     return files
 
 
