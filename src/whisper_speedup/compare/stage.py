@@ -1,0 +1,204 @@
+"""The stage `compare`: from the runs of a profile to the small files in reports/ that the page and DVC read."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from whisper_speedup.compare import statistics
+from whisper_speedup.compare.comparable import warnings
+from whisper_speedup.compare.differences import differing_rows
+from whisper_speedup.compare.provenance import git_state
+from whisper_speedup.compare.runs import Inputs, Run, Utterance, read_inputs
+from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
+from whisper_speedup.files import write_json, write_jsonl
+from whisper_speedup.params import BASELINE, Params, Profile
+
+FORMAT = 1  # of context.json: the page refuses what it does not know
+
+
+def compare(
+    profile: Profile, profile_name: str, params: Params, build: Path = Path("build"), reports: Path = Path("reports")
+) -> Path:
+    """Compare the engines of `params` with the baseline, from build/PROFILE into reports/PROFILE.
+
+    Writes metrics.json, differences.jsonl, latency.jsonl and context.json and returns the folder they are in.
+    Raises UserError, before anything is written, for runs that are missing or do not belong together.
+    """
+    engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
+    inputs = read_inputs(build / profile_name, profile_name, engines)
+    notes = warnings(inputs.runs)
+    normalise = _normaliser(inputs, profile, notes)
+    errors = {run.engine: _word_errors(inputs.manifest, run, normalise) for run in inputs.runs}
+    baseline = inputs.runs[0]
+
+    metrics: dict[str, Any] = {"utterances": len(inputs.manifest)}
+    comparisons: dict[str, Any] = {}
+    differences: list[dict[str, Any]] = []
+    for run in inputs.runs:
+        numbers = alone(inputs.manifest, run, errors[run.engine])
+        if run is not baseline:
+            rows = differing_rows(inputs.manifest, baseline, run, normalise)
+            pair, comparisons[run.engine] = against(baseline, run, errors[baseline.engine], errors[run.engine])
+            pair["different"] = sum(not row["same_text"] for row in rows)
+            pair["different_tokens"] = sum(row["first_divergence"] is not None for row in rows)
+            numbers |= pair
+            differences += rows
+        metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
+
+    folder = reports / profile_name
+    write_json(folder / "metrics.json", metrics)
+    write_jsonl(folder / "differences.jsonl", differences)
+    write_jsonl(folder / "latency.jsonl", _latency(inputs))
+    write_json(folder / "context.json", _context(inputs, profile, profile_name, params, errors, comparisons, notes))
+    return folder
+
+
+def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) -> dict[str, Any]:
+    """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure."""
+    decoded = [(utterance, row) for utterance, row in zip(manifest, run.results, strict=True) if row.error is None]
+    seconds = np.array([row.median_s for _, row in decoded])
+    audio_s = sum(utterance.duration_s or 0.0 for utterance, _ in decoded)
+    counts = total(list(errors.values()))
+    memory = run.about["memory"]
+    return {
+        "total_s": float(seconds.sum()) if decoded else None,
+        "median_s": float(np.median(seconds)) if decoded else None,
+        "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
+        "rtfx": float(audio_s / seconds.sum()) if decoded else None,
+        "warmup_s": run.about["warmup_s"],
+        "peak_reserved_bytes": memory["max_reserved"],
+        "process_peak_bytes": memory["process_peak"],
+        "wer": counts.errors / counts.words if counts.words else None,
+        "truncated": sum(bool(row.truncated) for _, row in decoded),
+        "failed": len(manifest) - len(decoded),
+    }
+
+
+def against(
+    baseline: Run, run: Run, baseline_errors: dict[str, WordErrors], errors: dict[str, WordErrors]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The speedup with its interval, and what it was computed from, over the utterances that both runs decoded."""
+    both = [(a, b) for a, b in zip(baseline.results, run.results, strict=True) if a.error is None and b.error is None]
+    before, after = np.array([a.median_s for a, _ in both]), np.array([b.median_s for _, b in both])
+    interval = statistics.ratio_interval(before, after)
+    judged = [(baseline_errors[a.id], errors[a.id]) for a, _ in both if a.id in errors and a.id in baseline_errors]
+    more = np.array([float(ours.errors - theirs.errors) for theirs, ours in judged])
+    words = np.array([float(ours.words) for _, ours in judged])
+    return {
+        "speedup": float(before.sum() / after.sum()) if both else None,
+        "speedup_low": interval[0] if interval else None,
+        "speedup_high": interval[1] if interval else None,
+    }, {
+        "utterances": len(both),
+        "baseline_total_s": float(before.sum()) if both else None,
+        "total_s": float(after.sum()) if both else None,
+        "wer_difference": float(more.sum() / words.sum()) if words.sum() else None,
+        "wer_difference_interval": statistics.ratio_interval(more, words),
+    }
+
+
+def _normaliser(inputs: Inputs, profile: Profile, notes: list[str]) -> Normaliser | None:
+    """None when the weights are synthetic (their text means nothing) or when no utterance has a reference."""
+    if not inputs.model.get("trained") or all(row.reference is None for row in inputs.manifest):
+        return None
+    normalise, has_table = load_normaliser(Path(inputs.model["path"]))
+    if not has_table:
+        notes.append("The checkpoint has no normalizer.json, so British and American spellings count as word errors.")
+    if profile.generation.language not in (None, "en", "english"):
+        notes.append(
+            "The word error rate uses Whisper's English normaliser, though the language is"
+            f" {profile.generation.language}."
+        )
+    return normalise
+
+
+def _word_errors(manifest: list[Utterance], run: Run, normalise: Normaliser | None) -> dict[str, WordErrors]:
+    """By utterance id, for the decoded utterances that have a reference."""
+    if normalise is None:
+        return {}
+    return {
+        row.id: word_errors(normalise(utterance.reference), normalise(row.raw_text or row.text or ""))
+        for utterance, row in zip(manifest, run.results, strict=True)
+        if utterance.reference is not None and row.error is None
+    }
+
+
+def _latency(inputs: Inputs) -> list[dict[str, Any]]:
+    rows = []
+    for number, utterance in enumerate(inputs.manifest):
+        engines = {}
+        for run in inputs.runs:
+            row = run.results[number]
+            failed = row.error is not None
+            engines[run.engine] = {
+                "seconds": None if failed else row.median_s,
+                "tokens": None if failed else len(row.tokens or []),
+                "truncated": None if failed else bool(row.truncated),
+                "text": None if failed else row.text,
+                "error": row.error,
+            }
+        rows.append(
+            {
+                "id": utterance.id,
+                "duration_s": utterance.duration_s,
+                "cut_from_s": utterance.cut_from_s,
+                "reference": utterance.reference,
+                "error": utterance.error,
+                "engines": engines,
+            }
+        )
+    return rows
+
+
+def _context(
+    inputs: Inputs,
+    profile: Profile,
+    profile_name: str,
+    params: Params,
+    errors: dict[str, dict[str, WordErrors]],
+    comparisons: dict[str, Any],
+    notes: list[str],
+) -> dict[str, Any]:
+    """Everything else that the page says: no path of this machine, nothing that another file already holds."""
+    content = profile.model_dump(mode="json")
+    environment = inputs.runs[0].about.get("environment")
+    runs = {}
+    for run in inputs.runs:
+        about = {key: value for key, value in run.about.items() if key not in ("environment", "model")}
+        if run.about.get("environment") != environment:
+            about["environment"] = run.about.get("environment")
+        runs[run.engine] = about
+    wer = {}
+    for engine, counts in errors.items():
+        sums = total(list(counts.values()))
+        wer[engine] = {
+            "substitutions": sums.substitutions,
+            "insertions": sums.insertions,
+            "deletions": sums.deletions,
+            "words": sums.words,
+            "utterances": len(counts),
+        }
+    return {
+        "format": FORMAT,
+        "profile": {
+            "name": profile_name,
+            "content": content,
+            # JSON's sorted keys lose the order of the file, which is the order to read it in.
+            "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=False),
+        },
+        "params": params.model_dump(mode="json"),
+        "engines": [run.engine for run in inputs.runs],
+        "baseline": BASELINE,
+        "environment": environment,
+        "model": {key: value for key, value in inputs.model.items() if key != "path"},
+        "data_sha256": inputs.data_sha256,
+        "weights_sha256": inputs.weights_sha256,
+        "runs": runs,
+        "comparisons": comparisons,
+        "wer": wer,
+        "bootstrap": {"resamples": statistics.RESAMPLES, "seed": statistics.SEED, "level": statistics.LEVEL},
+        "warnings": notes,
+        "git": git_state(Path(".")),
+    }

@@ -1,0 +1,40 @@
+"""The paired bootstrap: how far a ratio of two sums would move if other utterances of the same kind had been drawn."""
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 10_000
+SEED = 20230131  # any fixed number would do: this is the day the notebook was run
+LEVEL = 0.95
+_DRAWS_AT_ONCE = 2_000_000
+
+Array = npt.NDArray[np.float64]
+
+
+def ratio_interval(
+    numerator: Array, denominator: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """The percentile bootstrap interval of sum(numerator) / sum(denominator).
+
+    Both arrays have shape (utterances,), one entry an utterance, in the same order; the pairs are drawn together, so
+    that a long utterance is long for both. Returns None for fewer than two utterances (nothing to draw from) or when
+    a draw has a sum of zero below the line.
+    """
+    if numerator.shape != denominator.shape or numerator.ndim != 1:
+        raise ValueError(
+            f"two arrays of one shape (utterances,) are needed, not {numerator.shape}, {denominator.shape}"
+        )
+    count = len(numerator)
+    if count < 2:
+        return None
+    random = np.random.default_rng(seed)
+    chunk = max(1, _DRAWS_AT_ONCE // count)
+    ratios = np.empty(resamples)
+    for start in range(0, resamples, chunk):
+        drawn = random.integers(0, count, size=(min(chunk, resamples - start), count))
+        below = denominator[drawn].sum(axis=1)
+        if not np.all(below):
+            return None
+        ratios[start : start + chunk] = numerator[drawn].sum(axis=1) / below
+    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

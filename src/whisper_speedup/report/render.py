@@ -1,0 +1,63 @@
+"""The stage `report`: reports/PROFILE/*.json(l) in, reports/PROFILE.html out. Needs no model, audio or GPU."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import read_json, read_jsonl, write_text
+from whisper_speedup.params import ReportParams, load_profile
+from whisper_speedup.report import numbers
+from whisper_speedup.report.view import view
+
+FORMAT = 1  # of context.json
+_HERE = Path(__file__).parent
+
+
+def render(profile_name: str, reports: Path = Path("reports"), profiles: Path = Path("profiles")) -> Path:
+    """Write reports/PROFILE.html from reports/PROFILE/ and return it. The same files give the same bytes.
+
+    The title and the number of cards come from profiles/PROFILE.yaml where that exists, so that a new title needs no
+    new comparison; else from what compare recorded. Raises UserError for files that are missing or damaged.
+    """
+    folder = reports / profile_name
+    if not (folder / "context.json").is_file():
+        raise UserError(f"{folder} holds no results to show: run make reproduce PROFILE={profile_name} first.")
+    context, metrics = read_json(folder / "context.json"), read_json(folder / "metrics.json")
+    differences, latency = read_jsonl(folder / "differences.jsonl"), read_jsonl(folder / "latency.jsonl")
+    if not isinstance(context, dict) or context.get("format") != FORMAT:
+        raise UserError(
+            f"{folder / 'context.json'} was written by another version of compare: run dvc repro to write it again."
+        )
+    page = view(context, metrics, differences, latency, _settings(context, profile_name, profiles))
+    path = reports / f"{profile_name}.html"
+    write_text(path, _html(page))
+    return path
+
+
+def _settings(context: dict[str, Any], profile_name: str, profiles: Path) -> ReportParams:
+    if (profiles / f"{profile_name}.yaml").is_file():
+        return load_profile(profile_name, profiles).report
+    return ReportParams.model_validate(context["profile"]["content"]["report"])
+
+
+def _html(page: dict[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        seconds=numbers.seconds, size=numbers.size, times=numbers.times, ratio=numbers.ratio,
+        percent=numbers.percent, count=numbers.count,
+    )  # fmt: skip
+    css = (_HERE / "style.css").read_text(encoding="utf-8")
+    # The policy allows this one stylesheet by its hash, and nothing else: no script, no request, no inline style.
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return environment.get_template("template.html").render(page, css=css, css_sha256=digest)
