@@ -35,7 +35,7 @@ class Cache:
     def start(self, weights: DecoderWeights, encoder_states: torch.Tensor) -> None:
         """Project encoder states (1, source_positions, d) to every layer's cross-attention keys and values at once."""
         layers, heads, head_dim = len(weights.layers), weights.heads, weights.head_dim
-        product = torch.nn.functional.linear(encoder_states[0], weights.cross_kv.weight, weights.cross_kv.bias)
+        product = weights.cross_kv(encoder_states[0])
         # (positions, layers * 2 * heads * head_dim) -> (layers, 2, 1, heads, positions, head_dim), read row by row.
         states = product.view(-1, layers, 2, 1, heads, head_dim).permute(1, 2, 3, 4, 0, 5).contiguous()
         self.cross_keys = [layer[0] for layer in states]

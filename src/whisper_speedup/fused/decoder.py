@@ -1,10 +1,10 @@
 """The decoder in plain torch: the prompt once at batch 1, then one token for each beam."""
 
 import torch
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from whisper_speedup.fused.cache import Cache
-from whisper_speedup.fused.weights import DecoderWeights, LayerWeights, Linear, Norm
+from whisper_speedup.fused.weights import DecoderWeights, LayerWeights, Norm
 
 
 def prefill(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ def _qkv(
     weights: DecoderWeights, layer: LayerWeights, states: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Query, key and value of (rows, d), each (rows, heads, head_dim)."""
-    product = _linear(_norm(states, layer.self_norm), layer.qkv)
+    product = layer.qkv(_norm(states, layer.self_norm))
     query, key, value = product.view(-1, 3, weights.heads, weights.head_dim).unbind(1)
     return query, key, value
 
@@ -51,12 +51,12 @@ def _after_self_attention(
     index: int,
 ) -> torch.Tensor:
     """The rest of a layer: output product, cross-attention, feed-forward, each with its residual."""
-    states = states + _linear(attended, layer.self_out)
-    query = _linear(_norm(states, layer.cross_norm), layer.cross_query).view(-1, weights.heads, weights.head_dim)
+    states = layer.self_out.add(attended, states)
+    query = layer.cross_query(_norm(states, layer.cross_norm)).view(-1, weights.heads, weights.head_dim)
     attended = _attend(query, cache.cross_keys[index], cache.cross_values[index])
-    states = states + _linear(attended, layer.cross_out)
-    hidden = gelu(_linear(_norm(states, layer.mlp_norm), layer.fc1))
-    return states + _linear(hidden, layer.fc2)
+    states = layer.cross_out.add(attended, states)
+    hidden = layer.fc1.gelu(_norm(states, layer.mlp_norm))
+    return layer.fc2.add(hidden, states)
 
 
 def _attend(
@@ -77,9 +77,5 @@ def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:
     return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.eps)
 
 
-def _linear(states: torch.Tensor, product: Linear) -> torch.Tensor:
-    return linear(states, product.weight, product.bias)
-
-
 def _logits(weights: DecoderWeights, states: torch.Tensor) -> torch.Tensor:
-    return linear(_norm(states, weights.norm), weights.projection)
+    return weights.projection(_norm(states, weights.norm))

@@ -6,6 +6,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
+from whisper_speedup.fused.linear import Linear
+
 
 @dataclass(frozen=True)
 class Norm:
@@ -14,14 +16,6 @@ class Norm:
     weight: torch.Tensor
     bias: torch.Tensor
     eps: float
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A product's weight (outputs, inputs) and bias (outputs,)."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -43,13 +37,13 @@ class LayerWeights:
 class DecoderWeights:
     """All of the decoder. `cross_kv` stacks every layer's cross-attention keys, then values: (layers 2 d, d).
 
-    `embedding` (vocabulary, d) is also the output projection: Whisper ties them. `positions` (max_positions, d).
+    `embedding` (vocabulary, d); `projection` is the same matrix, for Whisper ties them. `positions` (max_positions, d).
     """
 
     layers: tuple[LayerWeights, ...]
     cross_kv: Linear
     embedding: torch.Tensor
-    projection: torch.Tensor
+    projection: Linear
     positions: torch.Tensor
     norm: Norm
     heads: int
@@ -102,7 +96,7 @@ def pack_decoder(
         ),
         cross_kv=linear(*(m for layer in layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))),
         embedding=embedding,
-        projection=embedding if tied else to(projection),
+        projection=Linear(embedding if tied else to(projection), None),
         positions=to(decoder.embed_positions.weight),
         norm=norm(decoder.layer_norm),
         heads=model.config.decoder_attention_heads,
