@@ -61,7 +61,8 @@ def test_over_30_s_is_cut_and_says_so(tone: Tone, encode: Encode, container: str
     waveform = decode(encode(tone(31, rate), rate, container))
     assert len(waveform.samples) == 480_000
     assert waveform.cut_from_s == pytest.approx(31, abs=1e-4)
-    assert np.abs(waveform.samples[-1000:]).max() == pytest.approx(1 / 3, rel=0.02)  # no fade towards the cut
+    if container == "WAV":  # the resampler has not seen the cut
+        assert waveform.samples == pytest.approx(resample(tone(31, rate), rate, 16_000)[:480_000], abs=1e-4)
 
 
 def test_exactly_30_s_is_not_cut(tone: Tone, encode: Encode) -> None:
