@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from whisper_speedup.compare.statistics import ratio_interval
+
+
+def test_two_utterances_give_the_two_ratios_themselves():
+    # Draws of two from two: both the first (a quarter), both the second (a quarter), one of each (half). So 2.5% and
+    # 97.5% of the draws lie at the single ratios, 10/2 and 9/3.
+    assert ratio_interval(np.array([10.0, 9.0]), np.array([2.0, 3.0])) == (3.0, 5.0)
+
+
+def test_a_constant_ratio_has_no_width():
+    after = np.array([0.5, 1.0, 4.0, 0.25])
+    assert ratio_interval(3.0 * after, after) == pytest.approx((3.0, 3.0))
+
+
+def test_a_known_sample_gives_the_interval_that_theory_predicts():
+    # With a constant denominator of 1 the ratio is a mean, whose interval is 1.96 standard errors on either side.
+    values = np.random.default_rng(1).normal(5.0, 2.0, size=4000)
+    low, high = ratio_interval(values, np.ones_like(values))
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    assert low == pytest.approx(values.mean() - half, abs=0.03 * half)
+    assert high == pytest.approx(values.mean() + half, abs=0.03 * half)
+
+
+def test_the_pairs_are_drawn_together():
+    # Utterances differ a thousandfold in length, but the ratio of each is near 3: paired, the interval stays narrow.
+    random = np.random.default_rng(2)
+    after = 10.0 ** random.uniform(-2, 1, size=300)
+    low, high = ratio_interval(after * random.uniform(2.9, 3.1, size=300), after)
+    assert 2.9 < low < 3 < high < 3.1
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    before, after = np.arange(1.0, 40.0), np.sqrt(np.arange(1.0, 40.0))
+    assert ratio_interval(before, after, seed=7) == ratio_interval(before, after, seed=7)
+    assert ratio_interval(before, after, seed=7) != ratio_interval(before, after, seed=8)
+
+
+def test_many_utterances_are_drawn_in_several_rounds():
+    before = np.tile([2.0, 4.0], 1310)
+    low, high = ratio_interval(before, np.ones(2620), resamples=2000)
+    assert 2.9 < low < 3 < high < 3.1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_to_draw_from(count):
+    assert ratio_interval(np.ones(count), np.ones(count)) is None
+
+
+def test_a_draw_that_sums_to_nothing_has_no_ratio():
+    assert ratio_interval(np.array([1.0, 1.0]), np.array([0.0, 1.0])) is None
+
+
+def test_arrays_of_different_lengths_are_a_mistake():
+    with pytest.raises(ValueError, match="one shape"):
+        ratio_interval(np.ones(2), np.ones(3))
