@@ -1,0 +1,156 @@
+"""A Whisper as a Hugging Face folder on disk: which of its files count, their hashes, and whether they fit together."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import sha256, write_json
+
+REQUIRED = ("config.json", "generation_config.json", "normalizer.json")
+# Each of these groups is needed in one of its forms.
+ONE_OF = (
+    (("tokenizer.json",), ("vocab.json", "merges.txt")),
+    (("preprocessor_config.json",), ("processor_config.json",)),
+    (("model.safetensors",), ("model.safetensors.index.json",), ("pytorch_model.bin",),
+     ("pytorch_model.bin.index.json",)),
+)  # fmt: skip
+OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+RECIPE = "recipe.json"
+FileRecord = dict[str, Any]  # name, bytes, sha256
+
+
+def used_files(folder: Path) -> list[str]:
+    """The names of the files in `folder` that transformers reads, sorted. Raises UserError naming what is missing."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}: correct the path of the model.")
+    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    names = {name for name in (*REQUIRED, *OPTIONAL) if (folder / name).is_file()}
+    for group in ONE_OF:
+        present = [form for form in group if all((folder / name).is_file() for name in form)]
+        if present:
+            # Of the weights, the first form is the one that transformers loads. Of the others, it may read all.
+            names.update(*(present[:1] if group is ONE_OF[-1] else present))
+        else:
+            missing.append(" or ".join(" with ".join(form) for form in group))
+    for index in [name for name in names if name.endswith(".index.json")]:
+        for shard in sorted(set(_json(folder / index).get("weight_map", {}).values())):
+            if (folder / shard).is_file():
+                names.add(shard)
+            else:
+                missing.append(shard)
+    if missing:
+        raise UserError(
+            f"{folder} is not a complete Whisper: {', '.join(missing)} missing; copy "
+            f"{'it' if len(missing) == 1 else 'them'} from the checkpoint it was made from."
+        )
+    return sorted(names)
+
+
+def records(folder: Path) -> list[FileRecord]:
+    """Name, size and SHA-256 of each file that counts, sorted by name. Raises UserError."""
+    return [
+        {"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in used_files(folder)
+    ]
+
+
+def parameters(folder: Path) -> int:
+    """How many parameters the model has, tied ones once. Reads names and shapes, no weights.
+
+    Raises UserError when config.json is not a Whisper's, or a weight is missing or has another shape than it says.
+    """
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    config = _json(folder / "config.json")
+    if config.get("model_type") != "whisper":
+        raise UserError(
+            f"{folder} is not a Whisper: its config.json says model_type {config.get('model_type')!r}; "
+            "give the folder of a Whisper checkpoint."
+        )
+    try:
+        with torch.device("meta"):
+            model = WhisperForConditionalGeneration(WhisperConfig.from_dict(config))
+    except Exception as error:  # whatever a wrong value in a user's file makes transformers raise
+        detail = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder / 'config.json'} describes no Whisper ({detail}): restore it.") from None
+    found = _shapes(folder)
+    for name, expected in model.state_dict().items():
+        if name == "proj_out.weight":  # the token embedding, which most checkpoints store once
+            continue
+        if name not in found:
+            raise UserError(f"the weights in {folder} lack {name}: restore the checkpoint.")
+        if found[name] != list(expected.shape):
+            raise UserError(
+                f"{name} in {folder} has shape {found[name]}, but config.json asks for {list(expected.shape)}: "
+                "restore the checkpoint."
+            )
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def make_once(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]) -> None:
+    """Have `make` fill `target`, unless it is there already, made by the same recipe and unchanged since.
+
+    `make` fills a temporary folder beside the target, which is then renamed: nobody sees half a model, and an error
+    leaves nothing behind. `recipe` is what the content depends on.
+    """
+    if _made(target, recipe):
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        make(temporary)
+        write_json(temporary / RECIPE, {"recipe": recipe, "files": records(temporary)})
+        for path in (temporary, *temporary.iterdir()):  # mkdtemp and safetensors make them private
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _made(target: Path, recipe: dict[str, Any]) -> bool:
+    try:
+        record = json.loads((target / RECIPE).read_text(encoding="utf-8"))
+        return bool(record == {"recipe": recipe, "files": records(target)})
+    except (OSError, ValueError, UserError):
+        return False
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}): restore it.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold one JSON object: restore it.")
+    return content
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Weight name to shape, for every weight file of the folder. Torch files are read with weights_only."""
+    from safetensors import SafetensorError, safe_open
+
+    shapes: dict[str, list[int]] = {}
+    for name in used_files(folder):
+        path = folder / name
+        try:
+            if name.endswith(".safetensors"):
+                with safe_open(path, framework="pt") as file:
+                    shapes.update({key: list(file.get_slice(key).get_shape()) for key in file.keys()})  # noqa: SIM118
+            elif name.endswith(".bin"):
+                state = torch.load(path, map_location="meta", weights_only=True)
+                shapes.update({key: list(value.shape) for key, value in state.items()})
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it.") from None
+        except Exception as error:  # torch.load on a foreign or truncated file raises many kinds
+            kind = type(error).__name__
+            raise UserError(f"{path} is not a torch file of plain weights ({kind}): restore it.") from None
+    return shapes
