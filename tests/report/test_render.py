@@ -75,7 +75,7 @@ def test_the_page_says_what_was_found(here):
         "The word error rate is 3.97% against 3.25%",
         "Memory (the whole process) peaks at 717 MiB against 1.05 GiB.",
         "Measured on a CPU (Example CPU 3000)",
-        "13 recordings; the notebook has 2,620",
+        "13 utterances; the notebook has 2,620",
         "make reproduce PROFILE=example",
         "num_beams: 5",
         "transformers 5.17.0",
@@ -134,13 +134,13 @@ def test_no_references(here):
     for row in made.manifest:
         row["reference"] = None
     _, read = page(made, here)
-    assert "no recording that was decoded has a reference text" in read.text
+    assert "no utterance that was decoded has a reference text" in read.text
     assert "The word error rate is" not in read.text
 
 
 def test_one_utterance(here):
     _, read = page(generate(1), here)
-    assert "The output is the same for the one recording, token for token." in read.text
+    assert "The output is the same for the one utterance, token for token." in read.text
     assert "95% interval )" not in read.text
 
 
@@ -168,8 +168,8 @@ def test_failed_utterances_are_listed_with_their_errors(here):
         made.fail(engine, 1, "clip.wav is empty.")
     made.fail("fused", 3, "out of memory")
     _, read = page(made, here)
-    assert "Some recordings have no output" in read.text
-    assert "Fused: 2 recordings without output." in read.text
+    assert "Some utterances have no output" in read.text
+    assert "Fused: 2 utterances without output." in read.text
     assert "every engine clip.wav is empty." in read.text
     assert "Fused out of memory" in read.text
 
@@ -258,3 +258,17 @@ def test_files_of_another_version_are_refused(here):
     write_json(path, read_json(path) | {"format": 99})
     with pytest.raises(UserError, match="another version"):
         render("example")
+
+
+def test_the_departure_from_the_notebook_is_stated_as_it_was(here):
+    made = generate(2)
+    _, read = page(made, here)
+    assert "this one ran under torch.no_grad" in read.text
+    assert "PyTorch PR 165068" in read.text
+    path = here / "reports" / "example" / "context.json"
+    context = read_json(path)
+    context["profile"]["content"]["measure"]["baseline"] |= {"grad_mode": "inference", "reorder_fix": True}
+    write_json(path, context)
+    read = check(render("example").read_text(encoding="utf-8"))
+    assert "flatters us" in read.text
+    assert "The profile also asks for the notebook's reorder fix in the baseline." in read.text

@@ -14,7 +14,7 @@ def speed(value, low, high, utterances=13):
 def test_faster():
     assert speed(3.0, 2.8, 3.2) == (
         "Fused is 3.00 times as fast as Hugging Face (95% interval 2.80 to 3.20):"
-        " 10.0 s of compute instead of 30.0 s for 13 recordings."
+        " 10.0 s of compute instead of 30.0 s for 13 utterances."
     )
 
 
@@ -28,8 +28,8 @@ def test_slower_the_same_alone_and_nothing():
 @pytest.mark.parametrize(
     ("total", "texts", "tokens", "sentence"),
     [
-        (13, 0, 0, "The output is the same for all 13 recordings, token for token."),
-        (1, 0, 0, "The output is the same for the one recording, token for token."),
+        (13, 0, 0, "The output is the same for all 13 utterances, token for token."),
+        (1, 0, 0, "The output is the same for the one utterance, token for token."),
         (13, 0, 1, "All texts are the same, but 1 of 13 differs in the tokens."),
         (13, 1, 1, "1 of 13 outputs differs (7.69%)."),
         (2620, 37, 40, "37 of 2,620 outputs differ (1.41%)."),

@@ -28,7 +28,7 @@ def subject(context: dict[str, Any]) -> str:
     names = [label(engine) for engine in context["engines"] if engine != context["baseline"]]
     others = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     return (
-        f"The same model transcribes the same recordings, one at a time, with {label(context['baseline'])}'s generate"
+        f"The same model transcribes the same utterances, one at a time, with {label(context['baseline'])}'s generate"
         f" (the baseline) and with {others}."
     )
 
@@ -39,11 +39,11 @@ def speed(metrics: dict[str, Any], context: dict[str, Any], engine: str) -> str:
     value, low, high = (metrics[f"{engine}.{key}"] for key in ("speedup", "speedup_low", "speedup_high"))
     pair = context["comparisons"][engine]
     if value is None:
-        return f"There is no speedup to give: no recording was decoded by both {label(engine)} and {baseline}."
+        return f"There is no speedup to give: no utterance was decoded by both {label(engine)} and {baseline}."
     within = f" (95% interval {numbers.interval(low, high)})" if low is not None else ""
     totals = (
         f"{numbers.seconds(pair['total_s'])} of compute instead of {numbers.seconds(pair['baseline_total_s'])}"
-        f" for {numbers.plural(pair['utterances'], 'recording')}"
+        f" for {numbers.plural(pair['utterances'], 'utterance')}"
     )
     if low is not None and low <= 1 <= high:
         return (
@@ -63,7 +63,7 @@ def outputs(metrics: dict[str, Any], context: dict[str, Any], engine: str) -> st
     if total == 0:
         return "No outputs can be compared."
     if texts == 0 and tokens == 0:
-        which = "the one recording" if total == 1 else f"all {numbers.count(total)} recordings"
+        which = "the one utterance" if total == 1 else f"all {numbers.count(total)} utterances"
         return f"The output is the same for {which}, token for token."
     if texts == 0:
         verb = "differs" if tokens == 1 else "differ"
@@ -112,10 +112,10 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
     failed = {engine: metrics[f"{engine}.failed"] for engine in context["engines"]}
     if any(failed.values()):
         lines = [
-            f"{label(engine)}: {numbers.plural(n, 'recording')} without output." for engine, n in failed.items() if n
+            f"{label(engine)}: {numbers.plural(n, 'utterance')} without output." for engine, n in failed.items() if n
         ]
-        lines.append("Speed and differences are over the recordings that both engines decoded.")
-        found.append(Notice("Some recordings have no output", lines, link="#failed"))
+        lines.append("Speed and differences are over the utterances that both engines decoded.")
+        found.append(Notice("Some utterances have no output", lines, link="#failed"))
     if context["warnings"]:
         found.append(Notice("Before you compare these runs", list(context["warnings"])))
     truncated = {engine: metrics[f"{engine}.truncated"] for engine in context["engines"]}
@@ -132,7 +132,7 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
         lines = [
             f"Whisper hears 30 s at a time: the rest of {numbers.plural(len(cut), 'longer recording')} was left out."
         ]
-        found.append(Notice("Some recordings are cut at 30 s", lines, serious=False, link="#utterances"))
+        found.append(Notice("Some utterances are cut at 30 s", lines, serious=False, link="#utterances"))
     setting = _setting(baseline, model, len(latency))
     if setting:
         lines = [*setting, "So the published speedup and this one are not measurements of the same thing."]
@@ -151,7 +151,7 @@ def _setting(run: dict[str, Any], model: dict[str, Any], utterances: int) -> lis
         lines.append(f"The model is {model['name']}; the notebook's {published.MODEL}.")
     if utterances < published.UTTERANCES:
         lines.append(
-            f"{numbers.plural(utterances, 'recording')}; the notebook has {numbers.count(published.UTTERANCES)}"
+            f"{numbers.plural(utterances, 'utterance')}; the notebook has {numbers.count(published.UTTERANCES)}"
             f" ({published.DATA})."
         )
     return lines

@@ -29,7 +29,7 @@ def view(context: Row, metrics: Row, differences: list[Row], latency: list[Row],
         "title": settings.title,
         "subject": summary.subject(context),
         "subtitle": " · ".join(
-            [context["model"]["name"], run["device_name"], numbers.plural(len(latency), "recording")]
+            [context["model"]["name"], run["device_name"], numbers.plural(len(latency), "utterance")]
         ),
         "headline": numbers.times(speedup) if speedup is not None else None,
         "headline_interval": (metrics[f"{first}.speedup_low"], metrics[f"{first}.speedup_high"]),
@@ -77,7 +77,7 @@ def _claims(context: Row, metrics: Row, engine: str) -> list[tuple[str, str, str
     model, peak = context["model"]["name"], f"{numbers.size(published.PEAK_RESERVED_BYTES)}, both in one process"
     seconds, none = numbers.seconds, numbers.MISSING
     return [
-        ("Speed, sum over all recordings", once, speed, once, f"{published.SPEEDUP}{numbers.TIMES}"),
+        ("Speed, sum over all utterances", once, speed, once, f"{published.SPEEDUP}{numbers.TIMES}"),
         ("Compute time, sum", seconds(before_s), seconds(after_s), seconds(theirs_s), seconds(kernl_s)),
         ("Compute time, mean", mean(before_s), mean(after_s), seconds(theirs_s / n), seconds(kernl_s / n)),
         ("Outputs that differ", none, f"{numbers.count(different)} of {numbers.count(total)}{share}", none,
@@ -88,7 +88,7 @@ def _claims(context: Row, metrics: Row, engine: str) -> list[tuple[str, str, str
          "not given", peak),
         ("Model", model, model, published.MODEL, published.MODEL),
         ("Hardware", *devices, published.HARDWARE, published.HARDWARE),
-        ("Recordings", *[numbers.count(total)] * 2, *[numbers.count(n)] * 2),
+        ("Utterances", *[numbers.count(total)] * 2, *[numbers.count(n)] * 2),
     ]  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _parting(row: Row, baseline: str, engine: str) -> str | None:
 
 
 def _failed(latency: list[Row], labels: dict[str, str]) -> list[Row]:
-    """One row for each recording and reason, naming the engines it holds for."""
+    """One row for each utterance and reason, naming the engines it holds for."""
     rows = []
     for row in latency:
         reasons: dict[str, list[str]] = {}
