@@ -33,9 +33,9 @@ class Cache:
         self.ancestry = torch.zeros(beams, max_positions, dtype=torch.int64, device=embedding.device)
 
     def start(self, weights: DecoderWeights, encoder_states: torch.Tensor) -> None:
-        """Project encoder states (1, source_positions, d) to every layer's cross-attention keys and values at once."""
+        """Project encoder states (source_positions, d) to every layer's cross-attention keys and values at once."""
         layers, heads, head_dim = len(weights.layers), weights.heads, weights.head_dim
-        product = weights.cross_kv(encoder_states[0])
+        product = weights.cross_kv(encoder_states)
         # (positions, layers * 2 * heads * head_dim) -> (layers, 2, 1, heads, positions, head_dim), read row by row.
         states = product.view(-1, layers, 2, 1, heads, head_dim).permute(1, 2, 3, 4, 0, 5).contiguous()
         self.cross_keys = [layer[0] for layer in states]

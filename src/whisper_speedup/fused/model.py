@@ -9,6 +9,7 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis, Suppression
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.decoder import prefill, step
+from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import split_at_timestamps
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.fused.weights import pack_decoder
@@ -32,7 +33,7 @@ class FusedWhisper:
         self.device = device
         self.dtype = dtype
         self.weights = pack_decoder(model, device, dtype)
-        self.encoder = model.model.encoder.to(device=device, dtype=dtype).eval()
+        self.encoder = Encoder(model, device, dtype)
         self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
         self.suppression = Suppression(settings, device)
         self.frames = model.config.max_source_positions * 2
@@ -56,7 +57,7 @@ class FusedWhisper:
             held = window.shape[-1]
             if held < self.frames:
                 window = torch.nn.functional.pad(window, (0, self.frames - held))
-            self.cache.start(self.weights, self.encode(window))
+            self.cache.start(self.weights, self.encoder(window))
             if prompt is None:
                 prompt = self._prompt()
             best = self._search(settings, prompt, settings.max_total(segment))
@@ -71,10 +72,6 @@ class FusedWhisper:
                 )
             if seek >= features.shape[-1]:
                 return Hypothesis(tokens, best.score, best.ended)
-
-    def encode(self, features: torch.Tensor) -> torch.Tensor:
-        """Log-mel features (1, mels, frames) to encoder states (1, positions, d)."""
-        return self.encoder(features.to(self.dtype)).last_hidden_state
 
     def _search(self, settings: DecodingSettings, prompt: list[int], max_total: int) -> Hypothesis:
         kind = BeamSearch if settings.num_beams > 1 else GreedySearch

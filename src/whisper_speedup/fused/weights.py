@@ -1,5 +1,6 @@
 """The decoder's weights, packed in the order and shape in which a step reads them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,20 @@ class DecoderWeights:
         return self.width // self.heads
 
 
+Copy = Callable[[torch.Tensor], torch.Tensor]
+
+
+def copy_norm(to: Copy, module: torch.nn.LayerNorm) -> Norm:
+    """A layer norm's parameters, each sent through `to` (device, type, layout)."""
+    return Norm(to(module.weight), to(module.bias), module.eps)
+
+
+def copy_linear(to: Copy, *modules: torch.nn.Linear) -> Linear:
+    """One product for several modules with the same input: their outputs side by side."""
+    biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
+    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
+
+
 def pack_decoder(
     model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
 ) -> DecoderWeights:
@@ -66,13 +81,6 @@ def pack_decoder(
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
-
-    def norm(module: torch.nn.LayerNorm) -> Norm:
-        return Norm(to(module.weight), to(module.bias), module.eps)
-
-    def linear(*modules: torch.nn.Linear) -> Linear:
-        biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
-        return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
 
     decoder = model.model.decoder
     layers: list[WhisperDecoderLayer] = list(decoder.layers)
@@ -82,22 +90,22 @@ def pack_decoder(
     return DecoderWeights(
         layers=tuple(
             LayerWeights(
-                self_norm=norm(layer.self_attn_layer_norm),
-                qkv=linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-                self_out=linear(layer.self_attn.out_proj),
-                cross_norm=norm(layer.encoder_attn_layer_norm),
-                cross_query=linear(layer.encoder_attn.q_proj),
-                cross_out=linear(layer.encoder_attn.out_proj),
-                mlp_norm=norm(layer.final_layer_norm),
-                fc1=linear(layer.fc1),
-                fc2=linear(layer.fc2),
+                self_norm=copy_norm(to, layer.self_attn_layer_norm),
+                qkv=copy_linear(to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                self_out=copy_linear(to, layer.self_attn.out_proj),
+                cross_norm=copy_norm(to, layer.encoder_attn_layer_norm),
+                cross_query=copy_linear(to, layer.encoder_attn.q_proj),
+                cross_out=copy_linear(to, layer.encoder_attn.out_proj),
+                mlp_norm=copy_norm(to, layer.final_layer_norm),
+                fc1=copy_linear(to, layer.fc1),
+                fc2=copy_linear(to, layer.fc2),
             )
             for layer in layers
         ),
-        cross_kv=linear(*(m for layer in layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))),
+        cross_kv=copy_linear(to, *(m for layer in layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))),
         embedding=embedding,
         projection=Linear(embedding if tied else to(projection), None),
         positions=to(decoder.embed_positions.weight),
-        norm=norm(decoder.layer_norm),
+        norm=copy_norm(to, decoder.layer_norm),
         heads=model.config.decoder_attention_heads,
     )
