@@ -21,19 +21,43 @@ SENTENCE = (
 WORDS = SENTENCE.split()
 SPELLINGS = {"colour": "color", "archaeology</span>": "archeology</span>", "theatre": "theater"}
 ENVIRONMENT = {
-    "cpu": {"model": "Example CPU 3000", "count": 2, "architecture": "x86_64"},
-    "gpus": [],
+    "cpu": "Example CPU 3000",
+    "cpu_capability": "AVX2",
+    "cpu_cores": 2,
     "cuda": None,
+    "driver": None,
+    "gpus": [],
+    "machine": "x86_64",
+    "numpy": "2.3.5",
     "python": "3.11.2",
+    "system": "Linux",
     "torch": "2.13.0+cpu",
-    "triton": None,
     "transformers": "5.17.0",
+    "triton": None,
 }
+GPU = {"name": "NVIDIA H100 80GB HBM3", "compute_capability": "9.0", "memory_bytes": 80 * GIB, "multiprocessors": 132}
 GPU_ENVIRONMENT = ENVIRONMENT | {
-    "gpus": [{"name": "NVIDIA H100 80GB HBM3", "capability": "9.0", "driver": "580.1"}],
     "cuda": "13.0",
+    "driver": "580.1",
+    "gpus": [GPU],
     "torch": "2.13.0+cu130",
     "triton": "3.9.0",
+}
+READING = {
+    "cpu_mhz": 2900,
+    "load_1min": 1.1,
+    "sm_mhz": None,
+    "memory_mhz": None,
+    "power_w": None,
+    "temperature_c": None,
+    "throttling": None,
+}
+GPU_READING = READING | {
+    "sm_mhz": 1980,
+    "memory_mhz": 2619,
+    "power_w": 312.5,
+    "temperature_c": 51,
+    "throttling": [],
 }
 
 
@@ -93,7 +117,7 @@ class GeneratedRuns:
     def fail(self, engine: str, number: int, why: str) -> None:
         """Let `engine` give no output for utterance `number`."""
         row = self.results[engine][number]
-        row.update(tokens=None, text=None, raw_text=None, score=None, seconds=[], truncated=None, error=why)
+        row.update(tokens=None, text=None, raw_text=None, score=None, seconds=None, truncated=None, error=why)
 
     def write(self, root: Path, name: str = "example") -> Path:
         """Write root/build/NAME, with the hashes that belong to it; returns root/build. Paths are relative to root."""
@@ -158,7 +182,7 @@ def generate(count: int = 13, seed: int = 0, cuda: bool = False, differing: int 
         manifest=manifest,
         model={
             "source": "bundled",
-            "name": "tiny.en",
+            "name": "whisper-tiny.en",
             "revision": None,
             "path": "build/models/tiny.en",
             "trained": True,
@@ -173,7 +197,7 @@ def generate(count: int = 13, seed: int = 0, cuda: bool = False, differing: int 
             engine: {
                 "engine": engine,
                 "settings": {"precision": "float16" if cuda else "float32"},
-                "model": {"name": "tiny.en", "trained": True, "source": "bundled", "path": "build/models/tiny.en"},
+                "model": {"name": "whisper-tiny.en", "trained": True, "source": "bundled", "revision": None},
                 **device,
                 "dtype": "float16" if cuda else "float32",
                 "threads": 2,
@@ -190,7 +214,7 @@ def generate(count: int = 13, seed: int = 0, cuda: bool = False, differing: int 
                 },
                 "environment": GPU_ENVIRONMENT if cuda else ENVIRONMENT,
                 "started": "2026-11-23T05:00:00+00:00",
-                "conditions": {"sm_clock_mhz": 1980, "throttle_reasons": []} if cuda else {"sm_clock_mhz": None},
+                "conditions": {when: dict(GPU_READING if cuda else READING) for when in ("before", "after")},
                 "prompt": [50257, 50362],
             }
             for engine, warmup, peak in ((BASELINE, 1.9, 1.5), ("fused", 0.6, 1.0))

@@ -204,6 +204,9 @@ def test_notices(here):
         "cut from 41.5 s",
         "torch 2.11.0 against 2.13.0+cu130",
         "GPU memory peaks at 3.10 GiB against 4.65 GiB.",
+        "GPU clock, MHz",
+        "1980 then 1980",
+        "gpus.0.memory_bytes 80.0 GiB",
     ):
         assert words in read.text
     assert "Measured on a CPU" not in read.text

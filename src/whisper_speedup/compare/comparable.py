@@ -5,21 +5,27 @@ from typing import Any
 
 from whisper_speedup.compare.runs import Run
 
-CLOCK_TOLERANCE = 0.05  # clocks within 5% of each other are the same clocks
+# Clocks this close are the same clocks. A CPU's is read at one moment, over all its cores, and so wanders more.
+TOLERANCE = {"sm_mhz": 0.05, "memory_mhz": 0.05, "cpu_mhz": 0.10}
+BUSY = 1.5  # a load of this many times the cores: something else ran beside the measurement
 _NAMED_AT_MOST = 4
 
 
 def warnings(runs: list[Run]) -> list[str]:
     """Sentences for the reader, each about one run or about one run against the first (the baseline)."""
-    baseline = runs[0]
-    found: list[str] = []
-    for run in runs:
-        throttled = [key for key, value in _flat(run.about.get("conditions")) if "throttl" in key and value]
-        if throttled:
-            found.append(f"{run.engine} ran while the processor was throttled ({_some(throttled)}).")
-    for run in runs[1:]:
-        found.extend(_against(baseline, run))
-    return found
+    found = [sentence for run in runs for sentence in _alone(run)]
+    return found + [sentence for run in runs[1:] for sentence in _against(runs[0], run)]
+
+
+def _alone(run: Run) -> Iterator[str]:
+    """`conditions` holds a reading `before` the utterances and one `after`; a value is None where it is unknown."""
+    reasons = sorted({reason for reading in _readings(run) for reason in reading.get("throttling") or []})
+    if reasons:
+        yield f"The GPU was throttled while {run.engine} ran ({', '.join(reasons)})."
+    cores = (run.about.get("environment") or {}).get("cpu_cores")
+    load = _highest(run, "load_1min")
+    if cores and load is not None and load > BUSY * cores:
+        yield f"The machine was busy with other work while {run.engine} ran (a load of {load} on {cores} cores)."
 
 
 def _against(baseline: Run, run: Run) -> Iterator[str]:
@@ -35,21 +41,21 @@ def _against(baseline: Run, run: Run) -> Iterator[str]:
     if run.about.get("prompt") != baseline.about.get("prompt"):
         yield f"{pair} were prompted differently ({run.about.get('prompt')} against {baseline.about.get('prompt')})."
     clocks = []
-    before, after = dict(_flat(baseline.about.get("conditions"))), dict(_flat(run.about.get("conditions")))
-    for key in sorted(set(before) & set(after)):
-        a, b = before[key], after[key]
-        if _is_clock(key) and isinstance(a, int | float) and isinstance(b, int | float) and _apart(a, b):
-            clocks.append(f"{key} {b} against {a}")
+    for key, tolerance in TOLERANCE.items():
+        ours, theirs = _highest(run, key), _highest(baseline, key)
+        if ours is not None and theirs is not None and abs(ours - theirs) > tolerance * max(ours, theirs):
+            clocks.append(f"{key} {ours} against {theirs}")
     if clocks:
         yield f"{pair} ran at different clocks ({_some(clocks)})."
 
 
-def _is_clock(key: str) -> bool:
-    return any(word in key for word in ("clock", "mhz", "power_limit"))
+def _readings(run: Run) -> list[dict[str, Any]]:
+    return [reading for reading in (run.about.get("conditions") or {}).values() if isinstance(reading, dict)]
 
 
-def _apart(a: float, b: float) -> bool:
-    return abs(a - b) > CLOCK_TOLERANCE * max(abs(a), abs(b))
+def _highest(run: Run, key: str) -> float | None:
+    """The highest reading: a processor that waits lowers its clock, and that is not the clock it ran at."""
+    return max((reading[key] for reading in _readings(run) if reading.get(key) is not None), default=None)
 
 
 def _differing(a: Any, b: Any) -> list[str]:
@@ -62,7 +68,9 @@ def _differing(a: Any, b: Any) -> list[str]:
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dictionaries, with dotted keys; a list is a leaf."""
+    """The leaves of nested dictionaries and lists, with dotted keys."""
+    if isinstance(value, list):
+        value = {str(number): item for number, item in enumerate(value)}
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))

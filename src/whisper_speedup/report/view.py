@@ -51,6 +51,7 @@ def view(context: Row, metrics: Row, differences: list[Row], latency: list[Row],
         "published": published,
         "context": context,
         "environment": _flat(context["environment"]),
+        "conditions": _conditions(context),
         "wer": context["wer"],
     }
 
@@ -244,6 +245,25 @@ def _plots(context: Row, metrics: Row, latency: list[Row], labels: dict[str, str
     return [plot for plot in drawn if plot is not None]
 
 
+def _conditions(context: Row) -> Row:
+    """`columns` name the readings that any run has, `rows` are each engine's cells, before and after its utterances."""
+    known = {"cpu_mhz": "CPU clock, MHz", "load_1min": "Load, 1 min", "sm_mhz": "GPU clock, MHz",
+             "memory_mhz": "GPU memory clock, MHz", "power_w": "Power, W", "temperature_c": "Temperature, °C"}  # fmt: skip
+    readings = {
+        engine: [(context["runs"][engine].get("conditions") or {}).get(when) or {} for when in ("before", "after")]
+        for engine in context["engines"]
+    }
+    keys = [key for key in known if any(r.get(key) is not None for pair in readings.values() for r in pair)]
+    rows = [
+        (
+            summary.label(engine),
+            [" then ".join(numbers.MISSING if r.get(key) is None else str(r[key]) for r in pair) for key in keys],
+        )
+        for engine, pair in readings.items()
+    ]
+    return {"columns": [known[key] for key in keys], "rows": rows}
+
+
 def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """Nested dictionaries and lists as (dotted key, text) pairs."""
     if isinstance(value, dict):
@@ -251,7 +271,7 @@ def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         pairs = {str(number): item for number, item in enumerate(value)}.items()
     else:
-        return [(prefix, _plain(value))]
+        return [(prefix, numbers.size(value) if prefix.endswith("_bytes") else _plain(value))]
     return [row for key, inner in pairs for row in _flat(inner, f"{prefix}.{key}" if prefix else str(key))]
 
 
