@@ -19,7 +19,9 @@ from whisper_speedup.errors import UserError
 BINARY_VERSION = 6
 MAX_RANK = 8
 # CTranslate2's data type ids. 5, bfloat16, is left out: numpy has no such type and the bundled models do not use it.
-DTYPES = {0: np.dtype("<f4"), 1: np.dtype("i1"), 2: np.dtype("<i2"), 3: np.dtype("<i4"), 4: np.dtype("<f2")}
+DTYPES: dict[int, np.dtype[Any]] = {
+    0: np.dtype("<f4"), 1: np.dtype("i1"), 2: np.dtype("<i2"), 3: np.dtype("<i4"), 4: np.dtype("<f2"),
+}  # fmt: skip
 Array = npt.NDArray[Any]
 
 
@@ -67,6 +69,8 @@ class _Reader:
         if kind not in DTYPES:
             raise self.fail(f"{what} has the unknown data type {kind}")
         size = self.number("I", f"the size of {what}")
+        if 0 in shape:
+            raise self.fail(f"{what} has the shape {shape}")
         if size != math.prod(shape) * DTYPES[kind].itemsize:
             raise self.fail(f"{what} of shape {shape} and type {DTYPES[kind]} claims {size} bytes")
         start = self.skip(size, what)

@@ -68,6 +68,7 @@ def parameters(folder: Path) -> int:
     """
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+    used_files(folder)
     config = _json(folder / "config.json")
     if config.get("model_type") != "whisper":
         raise UserError(
@@ -110,7 +111,9 @@ def make_once(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]
         for path in (temporary, *temporary.iterdir()):  # mkdtemp and safetensors make them private
             path.chmod(0o755 if path.is_dir() else 0o644)
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
+            shutil.rmtree(target)  # rename replaces a file, and a folder only when it is empty
+        else:
+            target.unlink(missing_ok=True)
         os.replace(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -7,7 +7,7 @@ from whisper_speedup.errors import UserError
 
 
 def weights_sha256(model: Any) -> str:
-    """One SHA-256 over the names and hashes of model.json's weight files: the same for the same weights, sharded or not.
+    """One SHA-256 over the names and hashes of model.json's weight files, one or many.
 
     Raises UserError when `model`, the content of model.json, lists none.
     """

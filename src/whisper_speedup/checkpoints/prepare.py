@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.checkpoints import bundled
+from whisper_speedup.checkpoints import bundled, hub, synthetic
 from whisper_speedup.checkpoints.folder import make_once, parameters, records, used_files
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, sha256
@@ -18,25 +18,60 @@ def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> 
     Bundled and synthetic weights are written under `folder`, once; hub weights stay in the Hugging Face cache and
     local ones where they are. Raises UserError.
     """
+    revision = None
     if isinstance(model, Bundled):
-        name, revision, trained = f"whisper-{model.name}", None, True
-        path = folder / f"bundled-{model.name}"
+        name, path = f"whisper-{model.name}", folder / f"bundled-{model.name}"
         make_once(path, bundled.recipe(model.name), lambda target: bundled.write(model.name, target))
+    elif isinstance(model, Synthetic):
+        name, path = f"synthetic-whisper-{model.size}", folder / f"synthetic-{model.size}-seed{model.seed}"
+        size, seed = model.size, model.seed
+        make_once(path, synthetic.recipe(size, seed), lambda target: synthetic.write(size, seed, target))
+    elif isinstance(model, Hub):
+        name = model.id
+        path, revision = hub.fetch(model.id, model.revision)
     else:
-        raise NotImplementedError
-    files = records(path)
+        path = Path(model.path).expanduser()
+        name = path.absolute().name
     return {
         "source": model.source,
         "name": name,
         "revision": revision,
         "path": str(_relative(path)),
-        "trained": trained,
+        "trained": not isinstance(model, Synthetic),
         "parameters": parameters(path),
-        "files": files,
+        "files": records(path),
     }
+
+
+def checked_folder(model_json: Path) -> Path:
+    """The Hugging Face folder that model.json names, once each of its files has the size and SHA-256 recorded there.
+
+    Every reader of weights calls this first, from the repository's root. Raises UserError naming the file, what was
+    expected and what was found.
+    """
+    model = read_json(model_json)
+    again = "run the model stage again (dvc repro --force model)"
+    try:
+        folder = Path(model["path"])
+        expected = {file["name"]: (file["bytes"], file["sha256"]) for file in model["files"]}
+    except (TypeError, KeyError):
+        raise UserError(f"{model_json} is not what the model stage writes: {again}.") from None
+    if not folder.is_dir():
+        raise UserError(f"{folder}, the weights that {model_json} names, is gone: {again}.")
+    if sorted(expected) != used_files(folder):
+        differing = ", ".join(sorted(set(expected) ^ set(used_files(folder))))
+        raise UserError(f"{folder} does not hold the files that {model_json} lists ({differing}): {again}.")
+    for name, (size, digest) in expected.items():
+        path = folder / name
+        if path.stat().st_size != size:
+            raise UserError(f"{path} has {path.stat().st_size} bytes and {model_json} expects {size}: {again}.")
+        found = sha256(path)
+        if found != digest:
+            raise UserError(f"{path} has the SHA-256 {found} and {model_json} expects {digest}: {again}.")
+    return folder
 
 
 def _relative(path: Path) -> Path:
     """The path relative to the working directory, which is the repository's root, when it lies inside."""
-    absolute = path.expanduser().absolute()
+    absolute = path.absolute()
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

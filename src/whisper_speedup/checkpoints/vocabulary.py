@@ -42,9 +42,10 @@ class Layout:
     @property
     def suppressed(self) -> list[int]:
         """What OpenAI never generates: text that is not speech, and the control tokens."""
-        words = [token for token in (NON_SPEECH_TOKENS_MULTI if self.multilingual else NON_SPEECH_TOKENS)
-                 if token < self.text]  # fmt: skip
-        return words + [self.special["<|startoftranscript|>"], *(self.special[f"<|{name}|>"] for name in CONTROLS[:-1])]
+        # transformers' lists hold some of the control tokens, and not the same ones as the published checkpoints.
+        words = NON_SPEECH_TOKENS_MULTI if self.multilingual else NON_SPEECH_TOKENS
+        controls = [self.special[f"<|{name}|>"] for name in CONTROLS if name != "notimestamps"]
+        return [*(token for token in words if token < self.text), self.special["<|startoftranscript|>"], *controls]
 
 
 # Vocabulary size to layout.
