@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.errors import UserError
+from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
 EngineName = Literal["fused"]
@@ -176,6 +177,18 @@ def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
     return _validated(Profile, path)
 
 
+def use_profile(name: str, path: Path = Path("params.yaml"), folder: Path = Path("profiles")) -> None:
+    """Put a profile in force: write its name into params.yaml, comments kept. Raises UserError, nothing written."""
+    load_profile(name, folder)
+    load_params(path)
+    text = path.read_text(encoding="utf-8")
+    changed, count = re.subn(r"(?m)^profile:.*$", f"profile: {name}", text)
+    if count != 1:
+        raise UserError(f"{path} has {count} lines that begin with profile: write one such line.")
+    if changed != text:
+        write_text(path, changed)
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -200,11 +213,17 @@ def _sentence(error: ValidationError) -> str:
     # A discriminated union adds the chosen tag to the location; a reader knows only the keys of the file.
     tags = {"samples", "librispeech", "folder", "bundled", "hub", "local", "synthetic"}
     keys = [str(key) for key in first["loc"]]
-    place = ".".join(key for i, key in enumerate(keys) if not (i == 1 and key in tags)) or "the file"
+    # ... and a choice of types adds the type's name, such as bool.
+    keys = [key for i, key in enumerate(keys) if not (i == 1 and key in tags) and key not in {"bool", "constrained-str"}]
+    place = ".".join(keys) or "the file"
     if first["type"] == "extra_forbidden":
         what = f"unknown key {place}: remove it or correct its spelling"
     elif first["type"] == "missing":
         what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
+    elif first["type"] == "union_tag_invalid":
+        what = f"{place}.source is {first['ctx']['tag']!r}: choose one of {first['ctx']['expected_tags']}"
+    elif first["type"] == "union_tag_not_found":
+        what = f"{place}.source is missing: add it"
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
         what = f"{place} is {first['input']!r}, but {message}: correct it"

@@ -1,0 +1,66 @@
+# whisper-speedup's front door. `make` alone lists the targets.
+#
+# TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
+# PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
+# PYTHON=python3        the interpreter that makes .venv (3.11 or newer)
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH ?= auto
+TORCH_VERSION := 2.13.0
+PROFILE ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# dvc starts each stage with `python`: make that the one with everything installed.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where Triton keeps compiled kernels: with the build, so that `make clean` and a new clone start cold.
+export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce report test test-gpu lint bench profile clean distclean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/installed ## make .venv and install the locked packages, once
+
+reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
+	@$(if $(PROFILE),$(BIN)/python -m whisper_speedup profile $(PROFILE),:)
+	@$(BIN)/dvc repro
+	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)').html"
+
+report: setup ## render the report again from the small files in Git; no model, audio or GPU  [PROFILE=name]
+	@$(BIN)/python -m whisper_speedup report $(if $(PROFILE),--profile $(PROFILE))
+
+test: setup ## run the tests that need no GPU
+	@$(BIN)/python -m pytest -q
+
+test-gpu: setup ## run the tests that need an NVIDIA GPU
+	@$(BIN)/python -m pytest -q -m gpu
+
+lint: setup ## ruff, mypy and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: setup ## compare token ids with transformers on the samples, all bundled weights and 1, 2 and 5 beams
+	@for name in tiny.en base; do $(BIN)/python -c "from whisper_speedup.checkpoints.prepare import prepare; from whisper_speedup.params import Bundled; prepare(Bundled(source='bundled', name='$$name'))"; done
+	@$(BIN)/python benchmarks/parity.py --models build/models/bundled-tiny.en build/models/bundled-base --clips samples --beams 1 2 5
+
+profile: setup ## show the profiles, and which one is in force
+	@for file in profiles/*.yaml; do printf '  %-16s %s\n' "$$(basename $$file .yaml)" "$$(head -1 $$file | sed 's/^# *//')"; done
+	@echo "in force: $$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)')"
+
+clean: ## remove what runs leave behind; reports and .venv stay
+	rm -rf build .dvc/cache .dvc/tmp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
+
+distclean: clean ## remove .venv too
+	rm -rf $(VENV)
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11: install a newer one, or name it with make PYTHON=..." >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
+	@$(BIN)/python tools/install_torch.py $(TORCH) $(TORCH_VERSION)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

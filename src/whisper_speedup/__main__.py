@@ -1,0 +1,5 @@
+"""`python -m whisper_speedup STAGE`."""
+
+from whisper_speedup.cli import main
+
+main()
