@@ -246,9 +246,15 @@ def _plots(context: Row, metrics: Row, latency: list[Row], labels: dict[str, str
 
 
 def _conditions(context: Row) -> Row:
-    """`columns` name the readings that any run has, `rows` are each engine's cells, before and after its utterances."""
-    known = {"cpu_mhz": "CPU clock, MHz", "load_1min": "Load, 1 min", "sm_mhz": "GPU clock, MHz",
-             "memory_mhz": "GPU memory clock, MHz", "power_w": "Power, W", "temperature_c": "Temperature, °C"}  # fmt: skip
+    """`columns` name the readings that any run has, `rows` are each engine's cells, before then after."""
+    known = {
+        "cpu_mhz": "CPU clock, MHz",
+        "load_1min": "Load, 1 min",
+        "sm_mhz": "GPU clock, MHz",
+        "memory_mhz": "GPU memory clock, MHz",
+        "power_w": "Power, W",
+        "temperature_c": "Temperature, °C",
+    }
     readings = {
         engine: [(context["runs"][engine].get("conditions") or {}).get(when) or {} for when in ("before", "after")]
         for engine in context["engines"]
