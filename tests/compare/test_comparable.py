@@ -1,4 +1,5 @@
-from tests.generated_runs import GPU, generate
+from generated_runs import GPU, generate
+
 from whisper_speedup.compare.comparable import warnings
 from whisper_speedup.compare.runs import Run
 

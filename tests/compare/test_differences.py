@@ -1,6 +1,6 @@
 import pytest
+from generated_runs import generate
 
-from tests.generated_runs import generate
 from whisper_speedup.compare.differences import differing_rows, first_divergence
 from whisper_speedup.compare.runs import Result, Run, Utterance
 

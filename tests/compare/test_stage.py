@@ -1,8 +1,8 @@
 import json
 
 import pytest
+from generated_runs import GIB, generate, params, profile
 
-from tests.generated_runs import GIB, generate, params, profile
 from whisper_speedup.compare import compare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 import yaml
+from generated_runs import generate, params, profile
+from html_check import Page
 
-from tests.generated_runs import generate, params, profile
-from tests.report.html_check import Page
 from whisper_speedup.compare import compare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, write_json
