@@ -40,7 +40,7 @@ def used_files(folder: Path) -> list[str]:
         else:
             missing.append(" or ".join(" with ".join(form) for form in group))
     for index in [name for name in names if name.endswith(".index.json")]:
-        for shard in sorted(set(_json(folder / index).get("weight_map", {}).values())):
+        for shard in _shards(folder / index):
             if (folder / shard).is_file():
                 names.add(shard)
             else:
@@ -61,10 +61,11 @@ def records(folder: Path) -> list[FileRecord]:
     ]
 
 
-def parameters(folder: Path) -> int:
-    """How many parameters the model has, tied ones once. Reads names and shapes, no weights.
+def check(folder: Path) -> int:
+    """Whether the folder holds a whole Whisper; returns how many parameters it has, tied ones once.
 
-    Raises UserError when config.json is not a Whisper's, or a weight is missing or has another shape than it says.
+    Reads the names and shapes of the weights, not the weights. Raises UserError when config.json is not a Whisper's, a
+    weight is missing or has another shape than it says, or transformers cannot read the other files.
     """
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
@@ -92,6 +93,12 @@ def parameters(folder: Path) -> int:
                 f"{name} in {folder} has shape {found[name]}, but config.json asks for {list(expected.shape)}: "
                 "restore the checkpoint."
             )
+    mels = _read_the_rest(folder)
+    if mels != config["num_mel_bins"]:
+        raise UserError(
+            f"{folder} computes {mels} mel bands, but its model takes {config['num_mel_bins']}: restore "
+            "preprocessor_config.json."
+        )
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -125,6 +132,27 @@ def _made(target: Path, recipe: dict[str, Any]) -> bool:
         return bool(record == {"recipe": recipe, "files": records(target)})
     except (OSError, ValueError, UserError):
         return False
+
+
+def _read_the_rest(folder: Path) -> int:
+    """Load what is not weights, as the engines will; returns the number of mel bands."""
+    from transformers import GenerationConfig, WhisperFeatureExtractor, WhisperTokenizer
+
+    try:
+        GenerationConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.normalize(tokenizer.decode([0]) + " word")
+        return int(WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True).feature_size)
+    except Exception as error:  # whatever a broken file makes transformers raise
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".")
+        raise UserError(f"transformers cannot read the configuration in {folder} ({detail}): restore it.") from None
+
+
+def _shards(index: Path) -> list[str]:
+    weights = _json(index).get("weight_map")
+    if not isinstance(weights, dict) or not all(isinstance(shard, str) for shard in weights.values()):
+        raise UserError(f"{index} must say in weight_map which file holds each weight: restore it.")
+    return sorted(set(weights.values()))
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The model stage: from a profile's model to a checked Hugging Face folder and the content of model.json."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from whisper_speedup.checkpoints import bundled, hub, synthetic
-from whisper_speedup.checkpoints.folder import make_once, parameters, records, used_files
+from whisper_speedup.checkpoints.folder import check, make_once, records, used_files
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, sha256
 from whisper_speedup.params import Bundled, Hub, Local, Synthetic
@@ -31,14 +32,14 @@ def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> 
         path, revision = hub.fetch(model.id, model.revision)
     else:
         path = Path(model.path).expanduser()
-        name = path.absolute().name
+        name = Path(os.path.abspath(path)).name
     return {
         "source": model.source,
         "name": name,
         "revision": revision,
         "path": str(_relative(path)),
         "trained": not isinstance(model, Synthetic),
-        "parameters": parameters(path),
+        "parameters": check(path),
         "files": records(path),
     }
 
@@ -73,5 +74,7 @@ def checked_folder(model_json: Path) -> Path:
 
 def _relative(path: Path) -> Path:
     """The path relative to the working directory, which is the repository's root, when it lies inside."""
-    absolute = path.absolute()
+    absolute = Path(
+        os.path.abspath(path)
+    )  # without `..`, and without following links, which the hub's cache is made of
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

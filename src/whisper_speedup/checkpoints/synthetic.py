@@ -64,8 +64,7 @@ def make(size: SyntheticSize, seed: int, device: torch.device, dtype: torch.dtyp
     seed gives the same weights on the same kind of device.
     """
     with torch.device("meta"):
-        model = WhisperForConditionalGeneration(WhisperConfig.from_dict(config(size)))
-    torch.nn.Module.to(model, dtype)
+        model = WhisperForConditionalGeneration(WhisperConfig.from_dict(config(size))).to(dtype)
     model.to_empty(device=device)
     model.tie_weights()
     generator = torch.Generator(device).manual_seed(seed)
