@@ -111,6 +111,16 @@ def test_what_the_cache_holds_is_not_fetched_again(hub: Hub) -> None:
     assert hub.fetched == set()
 
 
+def test_offline_the_cache_is_enough(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = fetch(NAME, None)
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch(NAME, None) == (folder, COMMIT)
+    assert hub.requests == []
+    with pytest.raises(UserError, match="could not be fetched"):
+        fetch("someone/not-cached", COMMIT)
+
+
 def test_a_torch_file_is_fetched_when_there_is_nothing_better(hub: Hub) -> None:
     torch.save(load_file(hub.folder / "model.safetensors"), hub.folder / "pytorch_model.bin")
     (hub.folder / "model.safetensors").unlink()
