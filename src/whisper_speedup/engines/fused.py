@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
+from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
@@ -33,6 +33,7 @@ class Fused:
             raise UserError("measure.fused.precision is half, which needs a GPU: on a CPU say auto or float32.")
         self.settings["precision"] = precision
         self.device = device
+        quiet_transformers()
         dtype = torch.float16 if precision == "half" else torch.float32
         self.dtype = str(dtype).removeprefix("torch.")
         model = WhisperForConditionalGeneration.from_pretrained(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
 from whisper_speedup.engines.protocol import Generation
@@ -43,6 +44,7 @@ class HuggingFace:
             )
         self.precision = self.settings["precision"] = precision
         self.device = device
+        quiet_transformers()
         if device.type == "cuda":
             # The notebook's setting: TF32 for what autocast leaves in fp32. It is the process's, so only here.
             torch.set_float32_matmul_precision("high")
@@ -86,6 +88,12 @@ class HuggingFace:
             if self.precision == "autocast":
                 stack.enter_context(torch.autocast(self.device.type, dtype=torch.float16, cache_enabled=True))
             yield
+
+
+def quiet_transformers() -> None:
+    """No loading bars and no advice meant for programmers: the run's own progress is what a reader wants."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def generate_arguments(generation: GenerationParams, config: Any) -> dict[str, Any]:

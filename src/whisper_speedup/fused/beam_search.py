@@ -103,8 +103,8 @@ class BeamSearch:
         beams, vocabulary = self.settings.num_beams, logits.shape[1]
         scores = torch.log_softmax(logits.float(), dim=-1)
         self.suppression.apply(scores, self.length, self.prompt_length, self.settings.min_length)
-        accumulated = (scores.expand(beams, -1) + self.scores[:, None]).view(-1)
-        best, index = accumulated.topk(2 * beams)
+        accumulated = scores.expand(beams, -1) + self.scores[:, None]
+        best, index = _top(accumulated, 2 * beams)
         return best, index // vocabulary, index % vocabulary
 
     def _finish(self, scores: torch.Tensor, sequences: torch.Tensor, hits: torch.Tensor, generated: int) -> None:
@@ -135,6 +135,21 @@ class BeamSearch:
         best = self.scores[0] / length**settings.length_penalty
         worst = torch.where(self.finished, self.finished_scores.min(), NEVER)
         return bool((best > worst).any())
+
+
+def _top(scores: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `keep` largest of scores (beams, V) and their flat indices, as topk over the flat tensor gives them.
+
+    One topk a row takes less than half the time. It decides the same way unless two of the best are equal, and then
+    topk's order among equals, which transformers inherits, is only to be had from the same call.
+    """
+    best, tokens = scores.topk(min(keep + 1, scores.shape[1]), dim=1)
+    merged, order = best.view(-1).sort(descending=True)
+    if bool((merged[:keep] == merged[1 : keep + 1]).any()):
+        return scores.view(-1).topk(keep)
+    order = order[:keep]
+    rows = order // best.shape[1]
+    return merged[:keep], rows * scores.shape[1] + tokens.view(-1)[order]
 
 
 class GreedySearch:

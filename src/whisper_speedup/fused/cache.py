@@ -15,7 +15,7 @@ class Cache:
     """Static buffers, made once and reused for every utterance.
 
     `keys`, `values`: per layer (1, heads, max_positions * beams, head_dim), filled slot by slot.
-    `cross_keys`, `cross_values`: per layer (1, heads, source_positions, head_dim).
+    `cross_keys`: per layer (heads, head_dim, source_positions); `cross_values`: (heads, source_positions, head_dim).
     `ancestry`: (beams, max_positions), int64.
     """
 
@@ -34,12 +34,13 @@ class Cache:
 
     def start(self, weights: DecoderWeights, encoder_states: torch.Tensor) -> None:
         """Project encoder states (source_positions, d) to every layer's cross-attention keys and values at once."""
-        layers, heads, head_dim = len(weights.layers), weights.heads, weights.head_dim
-        product = weights.cross_kv(encoder_states)
-        # (positions, layers * 2 * heads * head_dim) -> (layers, 2, 1, heads, positions, head_dim), read row by row.
-        states = product.view(-1, layers, 2, 1, heads, head_dim).permute(1, 2, 3, 4, 0, 5).contiguous()
-        self.cross_keys = [layer[0] for layer in states]
-        self.cross_values = [layer[1] for layer in states]
+        heads, head_dim = weights.heads, weights.head_dim
+        # Keys come out transposed, as a product with few query rows wants them; values as a view. Nothing is copied.
+        keys = weights.cross_keys @ encoder_states.T
+        self.cross_keys = list(keys.view(len(weights.layers), heads, head_dim, -1))
+        self.cross_values = [
+            layer.cross_value(encoder_states).view(-1, heads, head_dim).transpose(0, 1) for layer in weights.layers
+        ]
         self.ancestry.zero_()  # the prompt is row 0 of every position, for every beam
 
     def write(self, layer: int, position: int, key: torch.Tensor, value: torch.Tensor) -> None:

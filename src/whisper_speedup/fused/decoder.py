@@ -53,7 +53,7 @@ def _after_self_attention(
     """The rest of a layer: output product, cross-attention, feed-forward, each with its residual."""
     states = layer.self_out.add(attended, states)
     query = layer.cross_query(_norm(states, layer.cross_norm)).view(-1, weights.heads, weights.head_dim)
-    attended = _attend(query, cache.cross_keys[index], cache.cross_values[index])
+    attended = _cross_attend(query, cache.cross_keys[index], cache.cross_values[index])
     states = layer.cross_out.add(attended, states)
     hidden = layer.fc1.gelu(_norm(states, layer.mlp_norm))
     return layer.fc2.add(hidden, states)
@@ -71,6 +71,13 @@ def _attend(
         query.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=causal
     )
     return attended[0].transpose(0, 1).reshape(query.shape[0], -1)
+
+
+def _cross_attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Queries (rows, heads, head_dim) over keys (heads, head_dim, n) and values (heads, n, head_dim); (rows, d)."""
+    scores = torch.bmm(query.transpose(0, 1) * query.shape[-1] ** -0.5, keys)
+    attended = torch.bmm(torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype), values)
+    return attended.transpose(0, 1).reshape(query.shape[0], -1)
 
 
 def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:

@@ -28,6 +28,7 @@ class LayerWeights:
     self_out: Linear
     cross_norm: Norm
     cross_query: Linear
+    cross_value: Linear
     cross_out: Linear
     mlp_norm: Norm
     fc1: Linear
@@ -36,13 +37,13 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    """All of the decoder. `cross_kv` stacks every layer's cross-attention keys, then values: (layers 2 d, d).
+    """All of the decoder. `cross_keys` stacks every layer's cross-attention key weights: (layers d, d), no bias.
 
     `embedding` (vocabulary, d); `projection` is the same matrix, for Whisper ties them. `positions` (max_positions, d).
     """
 
     layers: tuple[LayerWeights, ...]
-    cross_kv: Linear
+    cross_keys: torch.Tensor
     embedding: torch.Tensor
     projection: Linear
     positions: torch.Tensor
@@ -68,10 +69,10 @@ def copy_norm(to: Copy, module: torch.nn.LayerNorm) -> Norm:
     return Norm(to(module.weight), to(module.bias), module.eps)
 
 
-def copy_linear(to: Copy, *modules: torch.nn.Linear) -> Linear:
+def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False) -> Linear:
     """One product for several modules with the same input: their outputs side by side."""
     biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
-    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
+    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows)
 
 
 def pack_decoder(
@@ -91,20 +92,21 @@ def pack_decoder(
         layers=tuple(
             LayerWeights(
                 self_norm=copy_norm(to, layer.self_attn_layer_norm),
-                qkv=copy_linear(to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
-                self_out=copy_linear(to, layer.self_attn.out_proj),
+                qkv=copy_linear(to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, few_rows=True),
+                self_out=copy_linear(to, layer.self_attn.out_proj, few_rows=True),
                 cross_norm=copy_norm(to, layer.encoder_attn_layer_norm),
-                cross_query=copy_linear(to, layer.encoder_attn.q_proj),
-                cross_out=copy_linear(to, layer.encoder_attn.out_proj),
+                cross_query=copy_linear(to, layer.encoder_attn.q_proj, few_rows=True),
+                cross_value=copy_linear(to, layer.encoder_attn.v_proj),
+                cross_out=copy_linear(to, layer.encoder_attn.out_proj, few_rows=True),
                 mlp_norm=copy_norm(to, layer.final_layer_norm),
-                fc1=copy_linear(to, layer.fc1),
-                fc2=copy_linear(to, layer.fc2),
+                fc1=copy_linear(to, layer.fc1, few_rows=True),
+                fc2=copy_linear(to, layer.fc2, few_rows=True),
             )
             for layer in layers
         ),
-        cross_kv=copy_linear(to, *(m for layer in layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj))),
+        cross_keys=to(torch.cat([layer.encoder_attn.k_proj.weight for layer in layers])),
         embedding=embedding,
-        projection=Linear(embedding if tied else to(projection), None),
+        projection=Linear(embedding if tied else to(projection), None, few_rows=True),
         positions=to(decoder.embed_positions.weight),
         norm=copy_norm(to, decoder.layer_norm),
         heads=model.config.decoder_attention_heads,
