@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
+from transformers.modeling_outputs import BaseModelOutput
 
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
@@ -35,6 +36,32 @@ class HuggingFace:
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         """Load the model in the precision that the profile names. Raises UserError where the device has none such."""
+        quiet_transformers()
+        precision = self._precision(device)
+        model = WhisperForConditionalGeneration.from_pretrained(
+            model_dir,
+            dtype=torch.float16 if precision == "half" else torch.float32,
+            attn_implementation=self.params.attention,
+            use_safetensors=True,
+        )
+        self.use(model, generation, device)
+
+    def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
+        """Run on a model that is already in memory, in the dtype that the precision asks for."""
+        self.precision = self.settings["precision"] = self._precision(device)
+        self.device = device
+        if device.type == "cuda":
+            # The notebook's setting: TF32 for what autocast leaves in fp32. It is the process's, so only here.
+            torch.set_float32_matmul_precision("high")
+        self.model = model.to(device).eval()  # type: ignore[arg-type]
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        if self.params.reorder_fix:
+            self.model._reorder_cache = reorder_self_attention_only
+        self.arguments = generate_arguments(generation, self.model.generation_config)
+        self.prompt = prompt_tokens(self.model, self.arguments)
+        self.limit = min(generation.max_length, self.model.config.max_target_positions - len(self.prompt))
+
+    def _precision(self, device: torch.device) -> str:
         precision = self.params.precision
         if precision == "auto":
             precision = "autocast" if device.type == "cuda" else "float32"
@@ -42,25 +69,7 @@ class HuggingFace:
             raise UserError(
                 f"measure.baseline.precision is {precision}, which needs a GPU: on a CPU say auto or float32."
             )
-        self.precision = self.settings["precision"] = precision
-        self.device = device
-        quiet_transformers()
-        if device.type == "cuda":
-            # The notebook's setting: TF32 for what autocast leaves in fp32. It is the process's, so only here.
-            torch.set_float32_matmul_precision("high")
-        self.model = WhisperForConditionalGeneration.from_pretrained(
-            model_dir,
-            dtype=torch.float16 if precision == "half" else torch.float32,
-            attn_implementation=self.params.attention,
-            use_safetensors=True,
-        ).to(device)  # type: ignore[arg-type]
-        self.model.eval()
-        self.dtype = str(self.model.dtype).removeprefix("torch.")
-        if self.params.reorder_fix:
-            self.model._reorder_cache = reorder_self_attention_only
-        self.arguments = generate_arguments(generation, self.model.generation_config)
-        self.prompt = prompt_tokens(self.model, self.arguments)
-        self.limit = min(generation.max_length, self.model.config.max_target_positions - len(self.prompt))
+        return precision
 
     def warm_up(self, features: torch.Tensor) -> None:
         """The notebook's warm-up: the longest decode there is."""
@@ -126,7 +135,7 @@ class _PromptSeen(Exception):
 
 
 def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, Any]) -> list[int | None]:
-    """The prompt that `generate` really uses, read from the decoder's input on silent features.
+    """The prompt that `generate` really uses, read from the decoder's first input.
 
     None stands for the language where transformers detects it anew for each utterance. Raises UserError for a
     language or task that the checkpoint does not know.
@@ -149,11 +158,12 @@ def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, A
         raise _PromptSeen(kwargs["input_ids"][0].tolist())
 
     hook = model.model.decoder.register_forward_pre_hook(stop, with_kwargs=True)
-    frames = model.config.max_source_positions * 2
-    silence = torch.zeros(1, model.config.num_mel_bins, frames, device=model.device, dtype=model.dtype)
+    # Encoder states are given, so that nothing but the prompt is worked out.
+    shape = (1, model.config.max_source_positions, model.config.d_model)
+    states = BaseModelOutput(last_hidden_state=torch.zeros(shape, device=model.device, dtype=model.dtype))
     try:
         with torch.no_grad():
-            model.generate(silence, **arguments)
+            model.generate(encoder_outputs=states, **arguments)
     except _PromptSeen as seen:
         prompt: list[int | None] = seen.args[0]
         return [prompt[0], None, *prompt[2:]] if detects else prompt

@@ -5,12 +5,11 @@ from dataclasses import replace
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.errors import UserError
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis, Suppression
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.decoder import prefill, step
 from whisper_speedup.fused.encoder import Encoder
-from whisper_speedup.fused.segments import split_at_timestamps
+from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.fused.weights import pack_decoder
 
@@ -37,41 +36,27 @@ class FusedWhisper:
         self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
         self.suppression = Suppression(settings, device)
         self.frames = model.config.max_source_positions * 2
-        self.stride = 2  # the encoder's two convolutions, strides 1 and 2
         not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=device)
         not_language[list(settings.languages)] = False
         self.not_language = not_language
 
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
-        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up.
-
-        Returns every segment's tokens in one hypothesis; score and `ended` are the last segment's.
-        """
+        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up."""
         settings = replace(self.settings, min_length=self.settings.max_positions) if longest else self.settings
-        tokens: list[int] = []
-        prompt: list[int] | None = None
-        seek, segment = 0, 0
-        while True:
-            window = features[:, :, seek : seek + self.frames]
-            held = window.shape[-1]
-            if held < self.frames:
-                window = torch.nn.functional.pad(window, (0, self.frames - held))
+        prompt: list[int] = []
+
+        def decode(window: torch.Tensor, segment: int) -> Hypothesis:
             self.cache.start(self.weights, self.encoder(window))
-            if prompt is None:
-                prompt = self._prompt()
-            best = self._search(settings, prompt, settings.max_total(segment))
-            kept, offset = split_at_timestamps(best.tokens, settings.timestamp_begin, self.stride, held)
-            tokens += kept
-            seek += offset
-            segment += 1
-            if offset == 0 and settings.max_total(segment) == settings.max_total(segment - 1):
-                raise UserError(
-                    "the model ends a segment at 0.00 s again and again, so decoding cannot move on (transformers"
-                    " never returns here): leave this clip out, or choose another checkpoint."
-                )
-            if seek >= features.shape[-1]:
-                return Hypothesis(tokens, best.score, best.ended)
+            if not prompt:
+                prompt.extend(self._prompt())
+            return self._search(settings, prompt, settings.max_total(segment))
+
+        return decode_windows(features, self.frames, settings, decode)
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        """Decode to the length limit once."""
+        self.generate(features, longest=True)
 
     def _search(self, settings: DecodingSettings, prompt: list[int], max_total: int) -> Hypothesis:
         kind = BeamSearch if settings.num_beams > 1 else GreedySearch

@@ -5,6 +5,48 @@ in a row, Whisper means "a segment ends here and the next begins": transformers 
 the window to that time and generates again (`_retrieve_segment`, models/whisper/generation_whisper.py).
 """
 
+from collections.abc import Callable
+
+import torch
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.beam_search import Hypothesis
+from whisper_speedup.fused.settings import DecodingSettings
+
+STRIDE = 2  # feature frames to one encoder position: the encoder's two convolutions have strides 1 and 2
+
+
+def decode_windows(
+    features: torch.Tensor,
+    frames: int,
+    settings: DecodingSettings,
+    decode: Callable[[torch.Tensor, int], Hypothesis],
+) -> Hypothesis:
+    """Decode features (1, mels, n) window by window of `frames` frames; `decode` takes a window and its number.
+
+    Returns every window's tokens in one hypothesis; score and `ended` are the last window's. Raises UserError where
+    transformers would decode the same window for ever.
+    """
+    tokens: list[int] = []
+    seek, segment = 0, 0
+    while True:
+        window = features[:, :, seek : seek + frames]
+        held = window.shape[-1]
+        if held < frames:
+            window = torch.nn.functional.pad(window, (0, frames - held))
+        best = decode(window, segment)
+        kept, offset = split_at_timestamps(best.tokens, settings.timestamp_begin, STRIDE, held)
+        tokens += kept
+        seek += offset
+        segment += 1
+        if offset == 0 and settings.max_total(segment) == settings.max_total(segment - 1):
+            raise UserError(
+                "the model ends a segment at 0.00 s again and again, so decoding cannot move on (transformers never"
+                " returns here): leave this clip out, or choose another checkpoint."
+            )
+        if seek >= features.shape[-1]:
+            return Hypothesis(tokens, best.score, best.ended)
+
 
 def split_at_timestamps(tokens: list[int], timestamp_begin: int, stride: int, frames: int) -> tuple[list[int], int]:
     """The tokens to keep, and by how many frames to move on.

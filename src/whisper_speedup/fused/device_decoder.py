@@ -1,0 +1,125 @@
+"""The decoder as a sequence of kernel launches over static buffers: the prompt, a step, and the beam search in it.
+
+Nothing here waits for the device or allocates: each method can be captured into a CUDA graph. The same launches run
+in Triton's interpreter on a CPU, which is how CI tests them.
+"""
+
+import torch
+import triton
+
+from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct
+from whisper_speedup.fused.launch import LaunchConfig, Tile
+from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.kernels.beam_update import BeamState, beam_update
+from whisper_speedup.kernels.cross_attention import CrossAttentionScratch, cross_attention
+from whisper_speedup.kernels.embed import embed
+from whisper_speedup.kernels.linear_residual import linear_residual
+from whisper_speedup.kernels.norm_linear import ROWS, norm_linear
+from whisper_speedup.kernels.norm_qkv import norm_qkv
+from whisper_speedup.kernels.self_attention import self_attention
+from whisper_speedup.kernels.vocabulary import END_OF_TEXT, SUPPRESSED, SUPPRESSED_AT_BEGIN, vocabulary
+
+MAX_BEAMS = 8
+
+
+class DeviceDecoder:
+    """Buffers and launches for one set of settings. `cross` (2 layers, source positions, d) is filled by the encoder.
+
+    `positions` bounds the sequence, prompt included. `min_length` is a setting of its own so that a warm-up can
+    forbid end-of-text.
+    """
+
+    def __init__(
+        self,
+        weights: DeviceWeights,
+        settings: DecodingSettings,
+        source_positions: int,
+        positions: int,
+        launch: LaunchConfig,
+    ) -> None:
+        self.weights, self.settings, self.launch = weights, settings, launch
+        device, dtype = weights.embedding.device, weights.embedding.dtype
+        size, width = weights.embedding.shape
+        layers, beams = len(weights.layers), settings.num_beams
+        self.size, self.positions = size, positions
+        self.cross = torch.zeros(2 * layers, source_positions, width, device=device, dtype=dtype)
+        self.keys = torch.zeros(layers, positions, beams, width, device=device, dtype=dtype)
+        self.values = torch.zeros_like(self.keys)
+        self.stream = torch.zeros(ROWS, width, device=device)
+        self.query = torch.zeros(ROWS, width, device=device, dtype=dtype)
+        self.attended = torch.zeros_like(self.query)
+        self.hidden = torch.zeros(ROWS, weights.layers[0].fc1.weight.shape[0], device=device, dtype=dtype)
+        tiles = triton.cdiv(size, launch.vocabulary.block_n)
+        self.peak = torch.zeros(tiles, ROWS, device=device)
+        self.norm = torch.zeros_like(self.peak)
+        self.candidates = torch.zeros(tiles, ROWS, 2 * beams, device=device, dtype=torch.int64)
+        self.state = BeamState(positions, device)
+        self.scratch = CrossAttentionScratch(weights.heads, width // weights.heads, launch.cross_shares, device)
+        self.rules = _rules(settings, size, device)
+        self.zero = torch.zeros(1, dtype=torch.int32, device=device)
+
+    def prompt(self, tokens: torch.Tensor, max_total: int, min_length: int) -> None:
+        """Start an utterance: run the prompt (length <= 16,) int32 at batch 1 and choose the first tokens."""
+        length = tokens.shape[0]
+        self.state.reset(length)
+        self._layers(tokens, length, self.zero, prompt=True)
+        last = self.stream[length - 1 : length]
+        self._choose(last, 1, length, max_total, min_length)
+
+    def step(self, prompt_length: int, max_total: int, min_length: int) -> None:
+        """Decode one token for every beam and advance the search; changes nothing once it is over."""
+        beams = self.settings.num_beams
+        self._layers(self.state.tokens[:beams], beams, self.state.position, prompt=False)
+        self._choose(self.stream[:beams], beams, prompt_length, max_total, min_length)
+
+    def _layers(self, tokens: torch.Tensor, rows: int, start: torch.Tensor, prompt: bool) -> None:
+        weights, launch = self.weights, self.launch
+        stream, query, attended, hidden = (
+            buffer[:rows] for buffer in (self.stream, self.query, self.attended, self.hidden)
+        )
+        embed(tokens, weights.embedding, weights.positions, start, stream, prompt)
+        for index, layer in enumerate(weights.layers):
+            keys, values = self.keys[index], self.values[index]
+            qkv = layer.qkv
+            norm_qkv(
+                stream, qkv.weight, qkv.gamma, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
+                **vars(launch.qkv),
+            )  # fmt: skip
+            self_attention(query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt)
+            linear_residual(attended, layer.self_out.weight, layer.self_out.bias, stream, **vars(launch.out))
+            _normed(stream, layer.query, query, launch.query)
+            cross_attention(
+                query, self.cross[2 * index], self.cross[2 * index + 1], attended, weights.heads, self.scratch,
+                launch.cross_block, launch.cross_warps,
+            )  # fmt: skip
+            linear_residual(attended, layer.cross_out.weight, layer.cross_out.bias, stream, **vars(launch.out))
+            _normed(stream, layer.fc1, hidden, launch.fc1, gelu=True)
+            linear_residual(hidden, layer.fc2.weight, layer.fc2.bias, stream, **vars(launch.fc2))
+
+    def _choose(self, stream: torch.Tensor, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
+        settings, projection = self.settings, self.weights.projection
+        vocabulary(
+            stream, projection.weight, projection.gamma, projection.w_gamma, projection.offset, self.rules,
+            self.state.length, self.peak, self.norm, self.candidates, projection.eps, prompt_length, min_length,
+            **vars(self.launch.vocabulary),
+        )  # fmt: skip
+        beam_update(
+            self.state, self.peak, self.norm, self.candidates, sources, settings.num_beams, self.size, prompt_length,
+            max_total, settings.eos, settings.length_penalty, settings.early_stopping, self.launch.update_warps,
+        )  # fmt: skip
+
+
+def _normed(
+    stream: torch.Tensor, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False
+) -> torch.Tensor:
+    return norm_linear(
+        stream, product.weight, product.gamma, product.w_gamma, product.offset, out, product.eps, gelu, **vars(tile)
+    )
+
+
+def _rules(settings: DecodingSettings, size: int, device: torch.device) -> torch.Tensor:
+    rules = torch.zeros(size, dtype=torch.int8)
+    rules[list(settings.suppress)] |= SUPPRESSED
+    rules[list(settings.begin_suppress)] |= SUPPRESSED_AT_BEGIN
+    rules[settings.eos] |= END_OF_TEXT
+    return rules.to(device)

@@ -1,0 +1,160 @@
+"""The fused engine on a GPU: encoder, prompt and step are three CUDA graphs, and the beam search is inside them.
+
+The host starts a graph and looks, one step behind, at a flag in pinned memory that the step's last kernel writes; it
+never waits for the step it has just started. A step after the search is over changes nothing, so the one that was
+started too many does no harm.
+"""
+
+from collections.abc import Callable
+
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.beam_search import Hypothesis
+from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
+from whisper_speedup.fused.device_weights import pack_device_weights
+from whisper_speedup.fused.encoder import Encoder
+from whisper_speedup.fused.launch import LaunchConfig
+from whisper_speedup.fused.segments import decode_windows
+from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.kernels.beam_update import read_hypothesis
+from whisper_speedup.kernels.norm_linear import ROWS
+
+
+def unserved(settings: DecodingSettings) -> str | None:
+    """Why these settings need the plain path, or None when the kernels serve them."""
+    if settings.num_beams > MAX_BEAMS:
+        return f"{settings.num_beams} beams, and the kernels serve {MAX_BEAMS}"
+    if len(settings.prompt) > ROWS:
+        return f"a prompt of {len(settings.prompt)} tokens, and the kernels serve {ROWS}"
+    if None in settings.prompt:
+        return "the language is to be detected"
+    return None
+
+
+def check_device(device: torch.device) -> None:
+    """Raises UserError for a GPU that the kernels do not run on, or without Triton."""
+    major, minor = torch.cuda.get_device_capability(device)
+    if major < 8:
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and the fused kernels need"
+            " 8.0 (Ampere) or newer: say measure.fused.precision: float32 for the plain path."
+        )
+
+
+class DeviceWhisper:
+    """A Whisper on one GPU with fixed settings; buffers and graphs are made once, and nothing is allocated after.
+
+    `graphs=False` launches kernel by kernel: for a CPU with Triton's interpreter, and for profiling.
+    """
+
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        settings: DecodingSettings,
+        device: torch.device,
+        dtype: torch.dtype,
+        launch: LaunchConfig,
+        graphs: bool = True,
+    ) -> None:
+        self.settings, self.device, self.launch = settings, device, launch
+        self.frames = model.config.max_source_positions * 2
+        self.encoder = Encoder(model, device, dtype)
+        self.weights = pack_device_weights(model, device, dtype)
+        self.source_positions = model.config.max_source_positions
+        self.decoder = self._decoder(settings.max_total(0))
+        self.features = torch.zeros(1, model.config.num_mel_bins, self.frames, device=device)
+        self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
+        self.prompt_length = len(settings.prompt)
+        self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
+        self.use_graphs = graphs
+
+    def _decoder(self, positions: int) -> DeviceDecoder:
+        return DeviceDecoder(self.weights, self.settings, self.source_positions, positions, self.launch)
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        """Compile the kernels and capture the graphs, once, and decode."""
+        if self.use_graphs and not self.graphs:
+            self.capture()
+        self.generate(features)
+
+    @torch.inference_mode()
+    def capture(self) -> None:
+        """Compile every kernel and capture the graphs. Part of warming up; takes seconds."""
+        limits = (self.settings.max_total(0), self.settings.min_length)
+        work: dict[str, Callable[[], None]] = {
+            "encode": self._encode,
+            "prompt": lambda: self.decoder.prompt(self.prompt, *limits),
+            "step": lambda: self.decoder.step(self.prompt_length, *limits),
+        }
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for run in work.values():
+                run()
+                run()
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        torch.cuda.synchronize(self.device)
+        pool = torch.cuda.graph_pool_handle()
+        for name, run in work.items():
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                run()
+            self.graphs[name] = graph
+        self.events = [torch.cuda.Event() for _ in range(2)]
+        torch.cuda.synchronize(self.device)
+
+    @torch.inference_mode()
+    def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
+        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel)."""
+        return decode_windows(features, self.frames, self.settings, lambda *window: self._window(*window, longest))
+
+    def _window(self, window: torch.Tensor, segment: int, longest: bool) -> Hypothesis:
+        """Decode one window of features; later segments of one utterance are rare and run without graphs."""
+        settings = self.settings
+        self.features.copy_(window)
+        if self.use_graphs and segment == 0 and not longest:
+            self._replay()
+            decoder = self.decoder
+        else:
+            decoder = self.decoder if segment == 0 else self._decoder(settings.max_total(segment))
+            self._encode()
+            decoder.cross.copy_(self.decoder.cross)
+            limits = (settings.max_total(segment), settings.max_positions if longest else settings.min_length)
+            decoder.prompt(self.prompt, *limits)
+            while not int(decoder.state.done):
+                decoder.step(self.prompt_length, *limits)
+        tokens, score = read_hypothesis(decoder.state)
+        if not score > -1.0e8:
+            raise UserError(
+                "the model's output is not a number for this clip (its encoder or decoder overflowed): check the clip,"
+                " or decode it in fp32 (measure.fused.precision: float32)."
+            )
+        ended = tokens[-1] == settings.eos
+        return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
+
+    def _encode(self) -> None:
+        """Features to encoder states to every layer's cross-attention keys and values, in one batched product."""
+        states = self.encoder(self.features)
+        weight = self.weights.cross_weight
+        torch.baddbmm(
+            self.weights.cross_bias, states.expand(weight.shape[0], -1, -1), weight.transpose(1, 2),
+            out=self.decoder.cross,
+        )  # fmt: skip
+
+    def _replay(self) -> None:
+        """Start the graphs, looking at the done flag one step behind."""
+        done = self.decoder.state.host_done
+        done.zero_()
+        self.graphs["encode"].replay()
+        self.graphs["prompt"].replay()
+        self.events[0].record()
+        step = self.graphs["step"]
+        for index in range(1, self.settings.max_total(0) - self.prompt_length):
+            step.replay()
+            self.events[index % 2].record()
+            self.events[(index - 1) % 2].synchronize()
+            if done[0]:
+                break
+        torch.cuda.current_stream(self.device).synchronize()

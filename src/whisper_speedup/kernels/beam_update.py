@@ -1,0 +1,278 @@
+"""One step of beam search on the device, in one program: merge, rank, end, ancestry, stop test.
+
+From each tile's candidates (vocabulary.py) it takes the 2 * beams best continuations over all beams by
+
+    score = (z - max) - log(sum exp(z - max)) + running score          (transformers' order of operations, fp32)
+
+with ties broken by the lower beam, then the lower token; keeps the first `beams` that do not end as running beams;
+merges those of the first `beams` ranks that do end into the finished pool by score / length^penalty; permutes the
+ancestry; and sets `done` by transformers' stop test. fused/beam_search.py is the same search in torch, and the tests
+compare the two. Sequences are not copied: `history` keeps each step's tokens and parents, and the host walks back
+from the finished hypothesis. A launch after `done` changes nothing.
+
+Bytes: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from whisper_speedup.kernels.norm_linear import ROWS
+from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
+
+NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
+SLOTS = 16  # beams, padded
+EARLY_FALSE, EARLY_TRUE, EARLY_NEVER = 0, 1, 2
+
+
+class BeamState:
+    """What a search keeps on the device; int32 but for the scores.
+
+    `length` (1,): tokens so far, prompt included. `position` (1,): where the next step's tokens stand, length - 1.
+    `done` (1,). `tokens` (16,): the next step's tokens. `scores` (16,) fp32: the running beams'. `history`
+    (2, positions, 16): tokens and parents chosen at each generated index. Finished pool, best first, (16,) each:
+    `finished_scores` fp32, `finished_lengths` (0 while empty), `finished_parents`, `finished_tokens`. `ancestry`
+    (16, positions): see cache.py. `host_done` (1,): pinned host memory that the kernel writes, or a plain tensor.
+    """
+
+    def __init__(self, positions: int, device: torch.device) -> None:
+        def ints(*shape: int) -> torch.Tensor:
+            return torch.zeros(shape, dtype=torch.int32, device=device)
+
+        self.length, self.position, self.done = ints(1), ints(1), ints(1)
+        self.tokens = ints(SLOTS)
+        self.scores = torch.zeros(SLOTS, device=device)
+        self.history = ints(2, positions, SLOTS)
+        self.finished_scores = torch.zeros(SLOTS, device=device)
+        self.finished_lengths, self.finished_parents, self.finished_tokens = ints(SLOTS), ints(SLOTS), ints(SLOTS)
+        self.ancestry = ints(SLOTS, positions)
+        pinned = device.type == "cuda"
+        self.host_done = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
+
+    def reset(self, prompt_length: int) -> None:
+        """Ready for a new utterance: the prompt is in slot 0 of every position."""
+        self.length.fill_(prompt_length)
+        self.position.fill_(prompt_length - 1)
+        self.done.zero_()
+        self.scores.fill_(-1.0e9)
+        self.scores[:1].zero_()
+        self.finished_scores.fill_(-1.0e9)
+        self.finished_lengths.zero_()
+        self.ancestry.zero_()
+
+
+@triton.jit
+def _beam_update_kernel(
+    peak_ptr,
+    norm_ptr,
+    candidates_ptr,
+    length_ptr,
+    position_ptr,
+    done_ptr,
+    host_done_ptr,
+    tokens_ptr,
+    scores_ptr,
+    history_ptr,
+    finished_scores_ptr,
+    finished_lengths_ptr,
+    finished_parents_ptr,
+    finished_tokens_ptr,
+    ancestry_ptr,
+    tiles,
+    vocabulary,
+    positions,
+    prompt_length,
+    max_total,
+    eos,
+    length_penalty,
+    SOURCES: tl.constexpr,
+    BEAMS: tl.constexpr,
+    KEEP: tl.constexpr,
+    EARLY: tl.constexpr,
+    GREEDY: tl.constexpr,
+    TILE_BLOCK: tl.constexpr,
+    ENTRY_BLOCK: tl.constexpr,
+    TIME_BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    SLOTS: tl.constexpr,
+):
+    if tl.load(done_ptr) != 0:
+        return
+    slot = tl.arange(0, SLOTS)
+    length = tl.load(length_ptr)
+    generated = length - prompt_length
+    # Each candidate's score: its row's log-sum-exp and running score make rows comparable.
+    tile = tl.arange(0, TILE_BLOCK)
+    entry = tl.arange(0, ENTRY_BLOCK)
+    source = entry // (tiles * KEEP)
+    within = entry - source * (tiles * KEEP)
+    its_tile = within // KEEP
+    real = source < SOURCES
+    place = (its_tile * ROWS + source) * KEEP + (within - its_tile * KEEP)
+    packed = tl.load(candidates_ptr + place, mask=real, other=LOWEST)
+    logit = candidate_score(packed)
+    empty = packed == LOWEST
+    score = logit
+    for row in tl.static_range(SOURCES):
+        places = tile * ROWS + row
+        peaks = tl.load(peak_ptr + places, mask=tile < tiles, other=float("-inf"))
+        norms = tl.load(norm_ptr + places, mask=tile < tiles, other=0.0)
+        peak = tl.max(peaks, axis=0)
+        log_norm = tl.log(tl.sum(norms * tl.exp(peaks - peak), axis=0))
+        running = tl.load(scores_ptr + row)
+        if not GREEDY:
+            score = tl.where(source == row, ((logit - peak) - log_norm) + running, score)
+    packed = pack_candidate(score, source * vocabulary + candidate_index(packed))
+    packed = tl.where(empty, LOWEST, packed)
+    best = tl.full((SLOTS,), LOWEST, tl.int64)
+    for rank in tl.static_range(KEEP):
+        top = tl.max(packed, axis=0)
+        best = tl.where(slot == rank, top, best)
+        packed = tl.where(packed == top, LOWEST, packed)
+    valid = (slot < KEEP) & (best != LOWEST)
+    score = tl.where(valid, candidate_score(best), float("-inf"))
+    if GREEDY:  # transformers takes the largest logit; the score is for the record
+        score = ((score - peak) - log_norm) + running
+    flat = tl.where(valid, candidate_index(best), 0)
+    parent = flat // vocabulary
+    token = flat - parent * vocabulary
+    at_limit = length + 1 >= max_total
+    hit = (token == eos) | at_limit
+
+    # The finished pool: ranks 0 to BEAMS - 1 that ended, by length-normalised score; older entries first among equals.
+    # The division is torch's: by the scalar, rounded to fp32, as a product with its reciprocal on CUDA.
+    span = (generated + 1).to(tl.float32)
+    reciprocal = 1.0 / tl.exp2(length_penalty * tl.log2(span))
+    if length_penalty == 1.0:
+        reciprocal = 1.0 / span
+    if length_penalty == 0.0:
+        reciprocal = span / span
+    old_scores = tl.load(finished_scores_ptr + slot)
+    old_lengths = tl.load(finished_lengths_ptr + slot)
+    old_parents = tl.load(finished_parents_ptr + slot)
+    old_tokens = tl.load(finished_tokens_ptr + slot)
+    in_pool = slot < BEAMS
+    old_finished = in_pool & (old_lengths > 0)
+    full = tl.sum(old_finished.to(tl.int32), axis=0) == BEAMS
+    joins = hit & valid & in_pool
+    if EARLY == 1:
+        joins = joins & (not full)
+    new_scores = tl.where(joins, score * reciprocal, NEVER)
+    old_scores = tl.where(in_pool, old_scores, float("-inf"))
+    new_scores = tl.where(in_pool, new_scores, float("-inf"))
+    # ranks within the merged pool of 2 * SLOTS
+    old_over_old = (old_scores[None, :] > old_scores[:, None]) | (
+        (old_scores[None, :] == old_scores[:, None]) & (slot[None, :] < slot[:, None])
+    )
+    new_over_new = (new_scores[None, :] > new_scores[:, None]) | (
+        (new_scores[None, :] == new_scores[:, None]) & (slot[None, :] < slot[:, None])
+    )
+    new_over_old = new_scores[None, :] > old_scores[:, None]
+    old_over_new = old_scores[None, :] >= new_scores[:, None]
+    old_rank = tl.sum(old_over_old.to(tl.int32), axis=1) + tl.sum(new_over_old.to(tl.int32), axis=1)
+    new_rank = tl.sum(new_over_new.to(tl.int32), axis=1) + tl.sum(old_over_new.to(tl.int32), axis=1)
+    tl.debug_barrier()
+    keep_old = in_pool & (old_rank < BEAMS)
+    tl.store(finished_scores_ptr + old_rank, old_scores, mask=keep_old)
+    tl.store(finished_lengths_ptr + old_rank, old_lengths, mask=keep_old)
+    tl.store(finished_parents_ptr + old_rank, old_parents, mask=keep_old)
+    tl.store(finished_tokens_ptr + old_rank, old_tokens, mask=keep_old)
+    keep_new = in_pool & (new_rank < BEAMS)
+    tl.store(finished_scores_ptr + new_rank, new_scores, mask=keep_new)
+    tl.store(finished_lengths_ptr + new_rank, tl.where(joins, generated + 1, 0), mask=keep_new)
+    tl.store(finished_parents_ptr + new_rank, parent, mask=keep_new)
+    tl.store(finished_tokens_ptr + new_rank, token, mask=keep_new)
+
+    # Running beams: the first BEAMS that did not end, in rank order (at the limit the search is over anyway).
+    live = valid & ((hit == 0) | at_limit)
+    index = tl.sum(((slot[None, :] < slot[:, None]) & live[None, :]).to(tl.int32), axis=1)
+    chosen = live & (index < BEAMS)
+    tl.store(tokens_ptr + index, token, mask=chosen)
+    tl.store(scores_ptr + index, score, mask=chosen)
+    tl.store(history_ptr + generated * SLOTS + index, token, mask=chosen)
+    tl.store(history_ptr + (positions + generated) * SLOTS + index, parent, mask=chosen)
+
+    # Ancestry: beam i takes its parent's row, and stands in its own slot at the next position.
+    time = tl.arange(0, TIME_BLOCK)
+    known = (time < length)[None, :] & chosen[:, None]
+    table = tl.load(ancestry_ptr + parent[:, None] * positions + time[None, :], mask=known, other=0)
+    tl.debug_barrier()
+    table = tl.where((time == length)[None, :], index[:, None], table)
+    inside = (time < positions)[None, :] & (time <= length)[None, :] & chosen[:, None]
+    tl.store(ancestry_ptr + index[:, None] * positions + time[None, :], table, mask=inside)
+
+    # Stop test, with the lengths and pools after this step.
+    lengths = tl.where(keep_new[None, :] & (new_rank[None, :] == slot[:, None]), joins[None, :].to(tl.int32), 0)
+    kept = tl.where(keep_old[None, :] & (old_rank[None, :] == slot[:, None]), old_finished[None, :].to(tl.int32), 0)
+    finished = (tl.sum(lengths, axis=1) + tl.sum(kept, axis=1)) > 0
+    all_finished = tl.sum((finished & in_pool).to(tl.int32), axis=0) == BEAMS
+    any_open = tl.sum((in_pool & (finished == 0)).to(tl.int32), axis=0) > 0
+    merged_new = tl.where(keep_new & (new_rank == BEAMS - 1), new_scores, float("-inf"))
+    merged_old = tl.where(keep_old & (old_rank == BEAMS - 1), old_scores, float("-inf"))
+    worst_score = tl.maximum(tl.max(merged_new, axis=0), tl.max(merged_old, axis=0))
+    # transformers compares with the pool's minimum for finished slots and with -1e9 for open ones.
+    worst_score = tl.where(any_open, tl.minimum(worst_score, NEVER), worst_score)
+    if EARLY == 2:
+        if length_penalty > 0.0:
+            far = (max_total - prompt_length).to(tl.float32)
+            reciprocal = 1.0 / tl.exp2(length_penalty * tl.log2(far))
+            if length_penalty == 1.0:
+                reciprocal = 1.0 / far
+    first = tl.max(tl.where(chosen & (index == 0), score, float("-inf")), axis=0)
+    stop = at_limit | (first * reciprocal <= worst_score)
+    if EARLY == 1:
+        stop = stop | all_finished
+    if GREEDY:
+        stop = at_limit | all_finished
+    stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0)
+    tl.store(position_ptr, length)
+    tl.store(length_ptr, length + 1)
+    tl.store(done_ptr, stop.to(tl.int32))
+    tl.store(host_done_ptr, stop.to(tl.int32))
+
+
+def beam_update(
+    state: BeamState,
+    peak: torch.Tensor,
+    norm: torch.Tensor,
+    candidates: torch.Tensor,
+    sources: int,
+    beams: int,
+    vocabulary: int,
+    prompt_length: int,
+    max_total: int,
+    eos: int,
+    length_penalty: float,
+    early_stopping: bool | str,
+    num_warps: int = 8,
+) -> None:
+    """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
+
+    beams 1 decodes greedily, as transformers does: the likeliest token, until the first end-of-text.
+    """
+    tiles, _, keep = candidates.shape
+    positions = state.ancestry.shape[1]
+    assert 1 <= beams <= SLOTS // 2 and sources in (1, beams) and keep == 2 * beams <= SLOTS
+    assert prompt_length < max_total <= positions
+    early = {False: EARLY_FALSE, True: EARLY_TRUE, "never": EARLY_NEVER}[early_stopping]
+    _beam_update_kernel[(1,)](
+        peak, norm, candidates, state.length, state.position, state.done, state.host_done, state.tokens, state.scores,
+        state.history, state.finished_scores, state.finished_lengths, state.finished_parents, state.finished_tokens,
+        state.ancestry, tiles, vocabulary, positions, prompt_length, max_total, eos, length_penalty, sources, beams,
+        keep, early, beams == 1, triton.next_power_of_2(tiles), triton.next_power_of_2(sources * tiles * keep),
+        triton.next_power_of_2(positions), ROWS, SLOTS, num_warps=num_warps,
+    )  # fmt: skip
+
+
+def read_hypothesis(state: BeamState) -> tuple[list[int], float]:
+    """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history."""
+    length, parent, last = (
+        int(value[0]) for value in (state.finished_lengths, state.finished_parents, state.finished_tokens)
+    )
+    score = float(state.finished_scores[0])
+    tokens, parents = state.history[:, : max(length, 1)].tolist()
+    sequence = [last]
+    for index in range(length - 2, -1, -1):
+        sequence.append(tokens[index][parent])
+        parent = parents[index][parent]
+    return sequence[::-1], score
