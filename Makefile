@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report test test-gpu lint bench profile clean distclean
+.PHONY: help setup reproduce report test test-gpu lint bench profile docker clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +49,17 @@ bench: setup ## compare token ids with transformers on the samples, all bundled 
 profile: setup ## show the profiles, and which one is in force
 	@for file in profiles/*.yaml; do printf '  %-16s %s\n' "$$(basename $$file .yaml)" "$$(head -1 $$file | sed 's/^# *//')"; done
 	@echo "in force: $$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)')"
+
+docker: ## reproduce inside a container and copy reports/ out of it; needs Docker  [PROFILE=name]
+	@docker info >/dev/null 2>&1 || { echo "error: docker does not answer: install Docker, start its engine and let this user reach it, or use make reproduce." >&2; exit 2; }
+	@torch=$(TORCH); if [ $$torch = auto ]; then if nvidia-smi -L >/dev/null 2>&1; then torch=cuda; else torch=cpu; fi; fi; \
+	gpus=; if [ $$torch = cuda ]; then gpus="--gpus all"; fi; \
+	docker build --build-arg TORCH=$$torch --build-arg PIP_EXTRA_INDEX_URL --tag whisper-speedup . || exit; \
+	name=whisper-speedup-$$$$; trap "docker rm --force $$name >/dev/null" EXIT; \
+	docker run --name $$name $$gpus --volume whisper-speedup-hub:/home/whisper/.cache/huggingface whisper-speedup \
+		make reproduce $(if $(PROFILE),PROFILE=$(PROFILE)) || exit; \
+	mkdir -p reports && docker cp $$name:/home/whisper/whisper-speedup/reports/. reports || exit; \
+	docker cp $$name:/home/whisper/whisper-speedup/revisions.json . >/dev/null 2>&1 || true # there are none without a hub
 
 clean: ## remove what runs leave behind; reports and .venv stay
 	rm -rf build .dvc/cache .dvc/tmp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
