@@ -214,7 +214,9 @@ def _sentence(error: ValidationError) -> str:
     tags = {"samples", "librispeech", "folder", "bundled", "hub", "local", "synthetic"}
     keys = [str(key) for key in first["loc"]]
     # ... and a choice of types adds the type's name, such as bool.
-    keys = [key for i, key in enumerate(keys) if not (i == 1 and key in tags) and key not in {"bool", "constrained-str"}]
+    keys = [
+        key for i, key in enumerate(keys) if not (i == 1 and key in tags) and key not in {"bool", "constrained-str"}
+    ]
     place = ".".join(keys) or "the file"
     if first["type"] == "extra_forbidden":
         what = f"unknown key {place}: remove it or correct its spelling"

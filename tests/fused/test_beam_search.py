@@ -4,8 +4,8 @@ import random
 
 import pytest
 import torch
-
 from beam_search_oracle import oracle
+
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Suppression
 from whisper_speedup.fused.settings import DecodingSettings
 

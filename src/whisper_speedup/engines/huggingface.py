@@ -176,6 +176,6 @@ def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, A
 
 def _forces_language(model: WhisperForConditionalGeneration) -> bool:
     """Whether old-style forced_decoder_ids name the language (position 1)."""
-    forced = getattr(model.generation_config, "forced_decoder_ids", None)
+    forced: Any = getattr(model.generation_config, "forced_decoder_ids", None)
     forced = forced if forced is not None else getattr(model.config, "forced_decoder_ids", None)
     return bool(forced) and forced[0][0] == 1 and forced[0][1] is not None

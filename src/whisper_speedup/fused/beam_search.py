@@ -49,7 +49,9 @@ class Suppression:
 class BeamSearch:
     """The state of one search. `tokens` and `parents` (beams,) are what the decoder runs next, and from which beam."""
 
-    def __init__(self, settings: DecodingSettings, suppression: Suppression, prompt_length: int, max_total: int) -> None:
+    def __init__(
+        self, settings: DecodingSettings, suppression: Suppression, prompt_length: int, max_total: int
+    ) -> None:
         device = suppression.always.device
         beams, room = settings.num_beams, max_total - prompt_length
         self.settings = settings
@@ -155,7 +157,9 @@ def _top(scores: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
 class GreedySearch:
     """One beam: transformers takes the likeliest token and stops at the first end-of-text."""
 
-    def __init__(self, settings: DecodingSettings, suppression: Suppression, prompt_length: int, max_total: int) -> None:
+    def __init__(
+        self, settings: DecodingSettings, suppression: Suppression, prompt_length: int, max_total: int
+    ) -> None:
         self.settings = settings
         self.suppression = suppression
         self.prompt_length = prompt_length

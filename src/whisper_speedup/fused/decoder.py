@@ -67,9 +67,7 @@ def _attend(
     causal: bool = False,
 ) -> torch.Tensor:
     """Queries (rows, heads, head_dim) over keys and values (1, heads, n, head_dim); returns (rows, d)."""
-    attended = scaled_dot_product_attention(
-        query.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=causal
-    )
+    attended = scaled_dot_product_attention(query.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=causal)
     return attended[0].transpose(0, 1).reshape(query.shape[0], -1)
 
 

@@ -108,7 +108,11 @@ class DeviceWhisper:
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
         """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel)."""
-        return decode_windows(features, self.frames, self.settings, lambda *window: self._window(*window, longest))
+
+        def decode(window: torch.Tensor, segment: int) -> Hypothesis:
+            return self._window(window, segment, longest)
+
+        return decode_windows(features, self.frames, self.settings, decode)
 
     def _window(self, window: torch.Tensor, segment: int, longest: bool) -> Hypothesis:
         """Decode one window of features; later segments of one utterance are rare and run without graphs."""

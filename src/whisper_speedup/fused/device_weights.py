@@ -41,7 +41,7 @@ class DeviceLayer:
 
 @dataclass(frozen=True)
 class DeviceWeights:
-    """All of the decoder. `cross_weight` (2 layers, d, d) and `cross_bias` (2 layers, 1, d): keys and values in turn."""
+    """All of the decoder. `cross_weight` (2 layers, d, d), `cross_bias` (2 layers, 1, d): keys and values in turn."""
 
     layers: tuple[DeviceLayer, ...]
     cross_weight: torch.Tensor
@@ -61,7 +61,7 @@ def pack_device_weights(
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
 
     def normed(norm: torch.nn.LayerNorm, *modules: torch.nn.Linear) -> NormedProduct:
-        biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
+        biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
         return fold(norm, to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
 
     def fold(norm: torch.nn.LayerNorm, weight: torch.Tensor, bias: torch.Tensor) -> NormedProduct:

@@ -1,7 +1,7 @@
 """How each kernel is launched: tile sizes, warps and pipeline stages for one GPU and one model width."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,5 @@ def load_launch_config(gpu: str, width: int) -> LaunchConfig:
     measured = json.loads(path.read_text(encoding="utf-8")).get(str(width))
     if measured is None:
         return LaunchConfig()
-    config = LaunchConfig(source=path.name)
-    for name, value in measured.items():
-        config = replace(config, **{name: Tile(**value) if isinstance(value, dict) else value})
-    return config
+    values: dict[str, Any] = {name: Tile(**v) if isinstance(v, dict) else v for name, v in measured.items()}
+    return LaunchConfig(**values, source=path.name)

@@ -39,7 +39,7 @@ class Linear:
         return linear(rows, self.weight, self.bias)  # type: ignore[arg-type]
 
     def gelu(self, rows: torch.Tensor) -> torch.Tensor:
-        """The product, then exact (erf) GELU. oneDNN could fuse the two, but its erf is slower than torch's own pass."""
+        """The product, then exact (erf) GELU. oneDNN could fuse them, but its erf is slower than torch's own pass."""
         return gelu(self(rows))
 
     def add(self, rows: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:

@@ -71,13 +71,11 @@ def copy_norm(to: Copy, module: torch.nn.LayerNorm) -> Norm:
 
 def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False) -> Linear:
     """One product for several modules with the same input: their outputs side by side."""
-    biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
+    biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
     return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows)
 
 
-def pack_decoder(
-    model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
-) -> DecoderWeights:
+def pack_decoder(model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype) -> DecoderWeights:
     """Copy the decoder of a transformers Whisper into packed form on `device` in `dtype`."""
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
@@ -92,7 +90,9 @@ def pack_decoder(
         layers=tuple(
             LayerWeights(
                 self_norm=copy_norm(to, layer.self_attn_layer_norm),
-                qkv=copy_linear(to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, few_rows=True),
+                qkv=copy_linear(
+                    to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, few_rows=True
+                ),
                 self_out=copy_linear(to, layer.self_attn.out_proj, few_rows=True),
                 cross_norm=copy_norm(to, layer.encoder_attn_layer_norm),
                 cross_query=copy_linear(to, layer.encoder_attn.q_proj, few_rows=True),
