@@ -20,7 +20,6 @@ import torch
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
 
-from whisper_speedup.audio.features import log_mel
 from whisper_speedup.engines.create import create
 from whisper_speedup.files import write_json
 from whisper_speedup.measure.environment import fingerprint
@@ -79,7 +78,7 @@ def compare(model: Path, beams: int, max_length: int, clips: list[Path], device:
         engine = create(name, measure)
         engine.load(model, generation, device)
         tokens[name] = [
-            engine.generate(log_mel(soundfile.read(clip, dtype="float32")[0], extractor).to(device)).tokens
+            engine.generate(features(clip, extractor).to(device)).tokens
             for clip in tqdm(clips, desc=f"{model.name}, {beams} beams, {name}", disable=None)
         ]
         engine.close()
@@ -95,6 +94,12 @@ def compare(model: Path, beams: int, max_length: int, clips: list[Path], device:
         "tokens": sum(len(ids) for ids in tokens["huggingface"]),
         "differ": differ,
     }
+
+
+def features(clip: Path, extractor: WhisperFeatureExtractor) -> torch.Tensor:
+    """Log-mel features (1, mels, 3000) of a 16 kHz file."""
+    audio, rate = soundfile.read(clip, dtype="float32")
+    return extractor(audio, sampling_rate=rate, return_tensors="pt").input_features
 
 
 if __name__ == "__main__":

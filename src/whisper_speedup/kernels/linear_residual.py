@@ -47,8 +47,12 @@ def _linear_residual_kernel(
             w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None], other=0.0)
         else:
             inside = inner < k
-            x = tl.load(x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0)
-            w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0)
+            x = tl.load(
+                x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0
+            )
+            w = tl.load(
+                w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0
+            )
         acc = tl.dot(x, tl.trans(w), acc)
     bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
     inside = (row < rows)[:, None] & (cols < n)[None, :]

@@ -74,9 +74,13 @@ def normed_product(
             w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None], other=0.0)
         else:
             inside = inner < k
-            x = tl.load(x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0)
+            x = tl.load(
+                x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0
+            )
             gamma = tl.load(gamma_ptr + inner, mask=inside, other=0.0)
-            w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0)
+            w = tl.load(
+                w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0
+            )
         total += tl.sum(x, axis=1)
         squares += tl.sum(x * x, axis=1)
         acc = tl.dot((x * gamma.to(tl.float32)[None, :]).to(w.dtype), tl.trans(w), acc)

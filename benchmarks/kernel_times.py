@@ -1,0 +1,247 @@
+"""Each kernel against its floor, torch and its other launch configurations, on this GPU; one JSON a run.
+
+    python benchmarks/kernel_times.py --size large-v2
+
+A kernel is timed inside a CUDA graph over enough different weights to overflow the L2 cache, as in a real step. The
+floor is the bytes it must read over the bandwidth that a large copy reaches in the same run. `--write` keeps the best
+configurations in src/whisper_speedup/fused/launch/GPU.json, where the engine finds them.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whisper_speedup.checkpoints.synthetic import config as published_config
+from whisper_speedup.files import write_json
+from whisper_speedup.fused.launch import FOLDER, Tile
+from whisper_speedup.kernels import cross_attention as cross
+from whisper_speedup.kernels.linear_residual import linear_residual, linear_residual_reference
+from whisper_speedup.kernels.norm_linear import fold_norm, norm_linear, norm_linear_reference
+from whisper_speedup.kernels.self_attention import self_attention
+from whisper_speedup.kernels.vocabulary import vocabulary
+from whisper_speedup.measure.environment import fingerprint
+
+BEAMS = 5
+SMALL = [
+    Tile(n, k, warps, stages)
+    for n, k, warps, stages in itertools.product((8, 16, 32), (128, 256), (2, 4), (3, 5))
+]  # fmt: skip
+LARGE = [
+    Tile(n, k, warps, stages)
+    for n, k, warps, stages in itertools.product((64, 128, 256), (64, 128), (4, 8), (3, 4))
+]  # fmt: skip
+
+
+def main() -> None:
+    """Time, choose, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="large-v2")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--write", action="store_true", help="keep the best configurations for the engine")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    shape = published_config(arguments.size)
+    bandwidth = copy_bandwidth()
+    rows = measure(shape["d_model"], shape["decoder_attention_heads"], shape["vocab_size"], bandwidth)
+    now = datetime.now(UTC)
+    gpu = torch.cuda.get_device_name().replace(" ", "-")
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    result = {
+        "kind": "kernels", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
+        "environment": fingerprint(), "command": " ".join(["python", *sys.argv]), "size": arguments.size,
+        "copy_bandwidth_gb_s": bandwidth / 1e9, "rows": rows,
+    }  # fmt: skip
+    path = arguments.out / f"kernels-{now:%Y%m%d-%H%M%S}-{gpu}.json"
+    write_json(path, result)
+    best = choose(rows)
+    if arguments.write:
+        target = FOLDER / f"{gpu}.json"
+        known = json.loads(target.read_text()) if target.is_file() else {}
+        write_json(target, {**known, str(shape["d_model"]): {name: row["config"] for name, row in best.items()}})
+    for name, row in best.items():
+        print(f"{name:12} {row['us']:7.2f} us  floor {row['floor_us']:6.2f}  torch {row['torch_us']}  {row['config']}")
+    print(path)
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second of a large device-to-device copy, read and write counted."""
+    source = torch.randn(512 * 1024 * 1024, device="cuda")
+    target = torch.empty_like(source)
+    seconds = graph_seconds([lambda: target.copy_(source)], 20)
+    return 2 * source.numel() * 4 / seconds
+
+
+def graph_seconds(calls: list[Callable[[], Any]], replays: int = 30) -> float:
+    """Median seconds of one call, the calls in one CUDA graph."""
+    for call in calls[:2]:
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for call in calls:
+            call()
+    graph.replay()
+    samples = []
+    for _ in range(replays):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        samples.append(begin.elapsed_time(end) / 1e3 / len(calls))
+    return sorted(samples)[len(samples) // 2]
+
+
+def measure(d: int, heads: int, size: int, bandwidth: float) -> list[dict[str, Any]]:
+    """All rows: kernel, shape, config, us, floor_us, torch_us, error."""
+    rows: list[dict[str, Any]] = []
+    x = torch.randn(BEAMS, d, device="cuda") * 2 + 0.1
+    for name, n in (("qkv", 3 * d), ("query", d), ("fc1", 4 * d)):
+        rows += _normed(name, x, n, bandwidth, gelu=name == "fc1")
+    for name, k in (("out", d), ("fc2", 4 * d)):
+        rows += _residual(name, d, k, bandwidth)
+    rows += _cross(d, heads, bandwidth)
+    rows += _vocabulary(x, size, bandwidth)
+    positions = 54
+    keys = torch.randn(32, positions, BEAMS, d, device="cuda", dtype=torch.float16)
+    query, out = torch.randn(BEAMS, d, device="cuda").half(), torch.empty(BEAMS, d, device="cuda").half()
+    ancestry = torch.zeros(16, positions, dtype=torch.int32, device="cuda")
+    start = torch.full((1,), 40, dtype=torch.int32, device="cuda")
+    for block, warps in itertools.product((32, 64), (1, 2, 4)):
+        calls = [
+            lambda i=i, b=block, w=warps: self_attention(
+                query, keys[i], keys[i], ancestry, start, out, heads, False, b, w
+            )
+            for i in range(32)
+        ]  # fmt: skip
+        floor = 41 * BEAMS * d * 4 / bandwidth
+        rows.append(_row("self", [BEAMS, 41, d], {"block_t": block, "num_warps": warps}, calls, floor, None, None))
+    return rows
+
+
+def _copies(count: int, *shape: int) -> list[torch.Tensor]:
+    return [torch.randn(*shape, device="cuda", dtype=torch.float16) * shape[-1] ** -0.5 for _ in range(count)]
+
+
+def _row(
+    kernel: str, shape: list[int], config: Any, calls: list[Callable[[], Any]], floor: float, plain: float | None,
+    error: float | None,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "kernel": kernel, "shape": shape, "config": vars(config) if isinstance(config, Tile) else config,
+        "us": graph_seconds(calls) * 1e6, "floor_us": floor * 1e6,
+        "torch_us": None if plain is None else round(plain * 1e6, 2), "error": error,
+    }  # fmt: skip
+
+
+def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    error = float((found.float() - expected).norm() / expected.norm())
+    if not error < 5e-3:
+        raise SystemExit(f"a kernel is wrong: relative error {error}")
+    return error
+
+
+def _normed(name: str, x: torch.Tensor, n: int, bandwidth: float, gelu: bool) -> list[dict[str, Any]]:
+    d = x.shape[1]
+    count = max(4, int(150e6 / (2 * n * d)))
+    weights = _copies(count, n, d)
+    bias, gamma, beta = (torch.randn(k, device="cuda").half() for k in (n, d, d))
+    folded = [fold_norm(w, bias, gamma, beta) for w in weights]
+    out = torch.empty(BEAMS, n, device="cuda", dtype=torch.float16)
+    half = x.half()
+    plain = graph_seconds([lambda w=w: torch.nn.functional.linear(half, w, bias) for w in weights])
+    expected = norm_linear_reference(x, weights[0], bias, gamma, beta, 1e-5, gelu)
+    rows = []
+    for tile in SMALL:
+        calls = [
+            lambda w=w, f=f, t=tile: norm_linear(x, w, gamma, f[0], f[1], out, 1e-5, gelu, **vars(t))
+            for w, f in zip(weights, folded, strict=True)
+        ]  # fmt: skip
+        calls[0]()
+        error = _error(out, expected)
+        rows.append(_row(name, [n, d], tile, calls, 2 * n * d / bandwidth, plain, error))
+    return rows
+
+
+def _residual(name: str, n: int, k: int, bandwidth: float) -> list[dict[str, Any]]:
+    weights = _copies(max(4, int(150e6 / (2 * n * k))), n, k)
+    bias, x = torch.randn(n, device="cuda").half(), torch.randn(BEAMS, k, device="cuda").half()
+    stream = torch.zeros(BEAMS, n, device="cuda")
+    plain = graph_seconds([lambda w=w: torch.nn.functional.linear(x, w, bias) for w in weights])
+    rows = []
+    for tile in SMALL:
+        calls = [lambda w=w, t=tile: linear_residual(x, w, bias, stream, **vars(t)) for w in weights]
+        stream.zero_()
+        expected = linear_residual_reference(x, weights[0], bias, stream)
+        calls[0]()
+        error = _error(stream, expected)
+        rows.append(_row(name, [n, k], tile, calls, 2 * n * k / bandwidth, plain, error))
+    return rows
+
+
+def _cross(d: int, heads: int, bandwidth: float) -> list[dict[str, Any]]:
+    n = 1500
+    states = [(torch.randn(n, d, device="cuda").half(), torch.randn(n, d, device="cuda").half()) for _ in range(24)]
+    query, out = torch.randn(BEAMS, d, device="cuda").half(), torch.empty(BEAMS, d, device="cuda").half()
+    expected = cross.cross_attention_reference(query, *states[0], heads)
+    rows = []
+    for shares, block, warps in itertools.product((4, 6, 8, 12), (32, 64, 128), (2, 4)):
+        scratch = cross.CrossAttentionScratch(heads, d // heads, shares, query.device)
+        calls = [
+            lambda s=s, sc=scratch, b=block, w=warps: cross.cross_attention(query, *s, out, heads, sc, b, w)
+            for s in states
+        ]  # fmt: skip
+        calls[0]()
+        error = _error(out, expected)
+        setting = {"cross_shares": shares, "cross_block": block, "cross_warps": warps}
+        rows.append(_row("cross", [BEAMS, n, d], setting, calls, 4 * n * d / bandwidth, None, error))
+    return rows
+
+
+def _vocabulary(x: torch.Tensor, size: int, bandwidth: float) -> list[dict[str, Any]]:
+    d = x.shape[1]
+    weights = _copies(3, size, d)
+    gamma, beta = (torch.randn(d, device="cuda").half() for _ in range(2))
+    zeros = torch.zeros(size, device="cuda")
+    folded = [fold_norm(w, zeros, gamma, beta) for w in weights]
+    rules = torch.zeros(size, dtype=torch.int8, device="cuda")
+    length = torch.full((1,), 10, dtype=torch.int32, device="cuda")
+    half = x.half()
+    plain = graph_seconds([lambda w=w: torch.nn.functional.linear(half, w) for w in weights])
+    rows = []
+    for tile in LARGE:
+        tiles = -(-size // tile.block_n)
+        peak, norm = torch.zeros(tiles, 16, device="cuda"), torch.zeros(tiles, 16, device="cuda")
+        candidates = torch.zeros(tiles, 16, 2 * BEAMS, dtype=torch.int64, device="cuda")
+        calls = [
+            lambda w=w, f=f, t=tile, p=peak, m=norm, c=candidates: vocabulary(
+                x, w, gamma, f[0], f[1], rules, length, p, m, c, 1e-5, 4, 1, **vars(t)
+            )
+            for w, f in zip(weights, folded, strict=True)
+        ]  # fmt: skip
+        try:
+            rows.append(_row("vocabulary", [size, d], tile, calls, 2 * size * d / bandwidth, plain, None))
+        except Exception as error:  # a configuration that needs more shared memory than there is
+            print(f"vocabulary {tile}: {type(error).__name__}", file=sys.stderr)
+    return rows
+
+
+def choose(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The fastest row of each kernel."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row["kernel"] not in best or row["us"] < best[row["kernel"]]["us"]:
+            best[row["kernel"]] = row
+    return best
+
+
+if __name__ == "__main__":
+    main()

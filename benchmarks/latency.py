@@ -1,0 +1,224 @@
+"""How long an utterance takes, engine by engine: one process each, rounds interleaved, one JSON a run.
+
+    python benchmarks/latency.py --size large-v2 --rounds 5
+
+Synthetic weights (the text means nothing), random features, end-of-text forbidden, so that every utterance decodes
+the same number of tokens. Each engine lives in a process of its own and decodes when told to, so that all of them see
+the same clocks: A B C A B C ... A row holds every sample.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ENGINES: dict[str, dict[str, Any]] = {
+    "notebook, literal": {"engine": "huggingface", "precision": "autocast", "grad_mode": "inference"},
+    "notebook, no_grad": {"engine": "huggingface", "precision": "autocast", "grad_mode": "no_grad"},
+    "half": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad"},
+    "half, reorder fix": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad", "reorder_fix": True},
+    "fused": {"engine": "fused"},
+}
+
+
+def main() -> None:
+    """Parent: start the engines, run the rounds, write and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="large-v2")
+    parser.add_argument("--beams", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments)
+        return
+    from whisper_speedup.files import write_json
+    from whisper_speedup.measure.environment import fingerprint
+
+    command = [sys.executable, __file__, *sys.argv[1:]]
+    rows, workers = [], {}
+    for name in arguments.engines:
+        worker = subprocess.Popen(
+            [*command, "--child", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+        ready = _answer(worker, name)
+        print(f"{name}: ready in {ready['warmup_s']:.1f} s", file=sys.stderr, flush=True)
+        workers[name] = (worker, ready, [])
+    for _ in range(arguments.rounds):
+        for name, (worker, _, samples) in workers.items():
+            samples.append(_ask(worker, name, "utterance")["ms"])
+    for name, (worker, ready, samples) in workers.items():
+        last = _ask(worker, name, "end")
+        worker.wait()
+        rows.append({**ready, **last, "utterance_ms": statistics.median(samples), "samples_ms": samples})
+    bandwidth = next((row["bandwidth_gb_s"] for row in rows if row.get("bandwidth_gb_s")), None)
+    reference = next((r["utterance_ms"] for r in rows if r["engine"] == "notebook, no_grad"), None)
+    for row in rows:
+        row["speedup"] = reference / row["utterance_ms"] if reference else None
+        row["rounds"] = arguments.rounds
+    now = datetime.now(UTC)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    environment = fingerprint()
+    gpu = environment["gpus"][0]["name"].replace(" ", "-")
+    path = arguments.out / f"latency-{now:%Y%m%d-%H%M%S}-{gpu}.json"
+    write_json(
+        path,
+        {
+            "kind": "latency", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
+            "environment": environment, "command": " ".join(["python", *sys.argv]),
+            "copy_bandwidth_gb_s": bandwidth, "rows": rows,
+        },
+    )  # fmt: skip
+    for row in rows:
+        print(
+            f"{row['engine']:20} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
+            f" {row['gpu_busy_ms']:8.1f} ms  encoder {row['encoder_ms']}  step {row['step_ms']}  floor"
+            f" {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up {row['warmup_s']:.1f} s"
+        )
+    print(path)
+
+
+def _answer(worker: Any, name: str) -> dict[str, Any]:
+    line = worker.stdout.readline()
+    if not line:
+        raise SystemExit(f"{name} ended with exit code {worker.wait()}")
+    return json.loads(line)
+
+
+def _ask(worker: Any, name: str, what: str) -> dict[str, Any]:
+    worker.stdin.write(what + "\n")
+    return _answer(worker, name)
+
+
+def child(arguments: argparse.Namespace) -> None:
+    """One engine: make the weights, warm up, then decode whenever a line comes in."""
+    import torch
+
+    from whisper_speedup.checkpoints import synthetic
+    from whisper_speedup.engines.create import create
+    from whisper_speedup.params import GenerationParams, MeasureParams
+
+    torch.manual_seed(0)
+    chosen = dict(ENGINES[arguments.child])
+    engine_name = chosen.pop("engine")
+    device = torch.device("cuda")
+    baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **chosen}
+    measure = MeasureParams.model_validate(
+        {"device": "cuda", "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
+         "fused": {"precision": "auto"}}
+    )  # fmt: skip
+    generation = GenerationParams(
+        num_beams=arguments.beams, max_length=arguments.tokens, min_length=448, length_penalty=1.0,
+        early_stopping=False, language="en", task="transcribe",
+    )  # fmt: skip
+    half = engine_name == "fused" or baseline["precision"] == "half"
+    begin = time.perf_counter()
+    model = synthetic.make(arguments.size, 0, torch.device("cpu") if engine_name == "fused" else device,
+                           torch.float16 if half else torch.float32)  # fmt: skip
+    made_s = time.perf_counter() - begin
+    engine: Any = create(engine_name, measure)
+    begin = time.perf_counter()
+    engine.use(model, generation, device)
+    mels, frames = model.config.num_mel_bins, 2 * model.config.max_source_positions
+    floor = floor_bytes(model, arguments.beams)
+    del model
+    torch.cuda.synchronize()
+    load_s = time.perf_counter() - begin
+    features = torch.randn(1, mels, frames, device=device)
+    begin = time.perf_counter()
+    engine.warm_up(features)
+    torch.cuda.synchronize()
+    warmup_s = time.perf_counter() - begin
+    out = sys.stdout
+
+    def say(value: dict[str, Any]) -> None:
+        out.write(json.dumps(value) + "\n")
+        out.flush()
+
+    say({
+        "engine": arguments.child, "model": arguments.size, "trained": False, "beams": arguments.beams,
+        "tokens": arguments.tokens, "settings": engine.settings, "made_s": made_s, "load_s": load_s,
+        "warmup_s": warmup_s,
+    })  # fmt: skip
+    for line in sys.stdin:
+        if line.strip() == "end":
+            break
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        tokens = engine.generate(features).tokens
+        torch.cuda.synchronize()
+        milliseconds = (time.perf_counter() - begin) * 1e3
+        assert len(tokens) == arguments.tokens, f"{len(tokens)} tokens"
+        say({"ms": milliseconds})
+    bandwidth = copy_bandwidth()
+    say({
+        "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features),
+        "reserved_gib": torch.cuda.max_memory_reserved() / 2**30, "bandwidth_gb_s": bandwidth / 1e9,
+        "floor_ms": floor / bandwidth * 1e3,
+    })  # fmt: skip
+
+
+def floor_bytes(model: Any, beams: int) -> int:
+    """Bytes that one step must read in fp16: decoder weights, the embedding once, cross-attention keys and values."""
+    decoder = sum(p.numel() for name, p in model.model.decoder.named_parameters() if "embed_positions" not in name)
+    # The cross-attention key and value projections are used once an utterance, not in a step.
+    width, layers = model.config.d_model, model.config.decoder_layers
+    return 2 * (decoder - layers * 2 * width * width + layers * 2 * width * model.config.max_source_positions)
+
+
+def copy_bandwidth() -> float:
+    """Bytes a second of a large device-to-device copy, read and write counted."""
+    import torch
+
+    source = torch.empty(256 * 1024 * 1024, device="cuda").normal_()
+    target = torch.empty_like(source)
+    samples = []
+    for _ in range(20):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        samples.append(begin.elapsed_time(end) / 1e3)
+    return 2 * source.numel() * 4 / statistics.median(samples)
+
+
+def gpu_busy_ms(engine: Any, features: Any) -> float:
+    """Time that kernels and copies ran on the GPU in one utterance, from the profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        engine.generate(features)
+    return sum(event.self_device_time_total for event in profiled.key_averages()) / 1e3
+
+
+def parts(engine: Any, features: Any) -> dict[str, float | None]:
+    """Encoder (with the cross-attention projection) and one step of the fused engine, from its graphs."""
+    import torch
+
+    graphs = getattr(getattr(engine, "model", None), "graphs", None)
+    if not graphs:
+        return {"encoder_ms": None, "prompt_ms": None, "step_ms": None}
+    times = {}
+    for name, count in (("encode", 10), ("prompt", 10), ("step", 45)):
+        graphs["prompt"].replay()
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(count):
+            graphs[name].replay()
+        end.record()
+        end.synchronize()
+        times[name] = begin.elapsed_time(end) / count
+    return {"encoder_ms": times["encode"], "prompt_ms": times["prompt"], "step_ms": times["step"]}
+
+
+if __name__ == "__main__":
+    main()

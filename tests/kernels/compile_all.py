@@ -1,0 +1,138 @@
+"""Compile every kernel to machine code for sm_80 and sm_90, no GPU needed: `python compile_all.py [DTYPE ...]`.
+
+Each wrapper is called with large-v2's shapes on meta-like CPU tensors while its kernel is replaced by a recorder; the
+recorded arguments give the signature. Prints one line a kernel and exits with 1 when one does not compile.
+"""
+
+import sys
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from whisper_speedup.fused.launch import LaunchConfig
+from whisper_speedup.kernels import (
+    beam_update,
+    cross_attention,
+    embed,
+    linear_residual,
+    norm_linear,
+    norm_qkv,
+    self_attention,
+    vocabulary,
+)
+
+POINTERS = {
+    torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32",
+    torch.int64: "*i64", torch.int8: "*i8",
+}  # fmt: skip
+
+
+class Recorder:
+    """Stands in for a kernel and keeps what it is launched with."""
+
+    def __init__(self, kernel: Any) -> None:
+        self.kernel = kernel
+        self.launches: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def __getitem__(self, grid: Any) -> Any:
+        return lambda *args, **kwargs: self.launches.append((args, kwargs))
+
+    def compile(self, capability: int) -> list[int]:
+        """Shared memory of each launch's machine code, in bytes."""
+        used = []
+        for args, options in self.launches:
+            names, parameters = self.kernel.arg_names, self.kernel.params
+            signature: dict[str, str] = {}
+            constants: dict[str, Any] = {}
+            attributes: dict[tuple[int, ...], list[list[Any]]] = {}
+            for index, (name, parameter, value) in enumerate(zip(names, parameters, args, strict=True)):
+                if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+                    # As a launch specialises: aligned pointers and sizes let loads be wide and pipelined.
+                    attributes[(index,)] = [["tt.divisibility", 16]]
+                if parameter.is_constexpr:
+                    attributes.pop((index,), None)
+                    constants[name] = value
+                    signature[name] = "constexpr"
+                elif isinstance(value, torch.Tensor):
+                    signature[name] = POINTERS[value.dtype]
+                else:
+                    signature[name] = "fp32" if isinstance(value, float) else "i32"
+            source = ASTSource(self.kernel, signature, constants, attributes)
+            compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+            assert compiled.asm["cubin"]
+            used.append(compiled.metadata.shared)
+        return used
+
+
+def launches(dtype: torch.dtype) -> dict[str, Recorder]:
+    """Every kernel with one launch of large-v2's shapes."""
+    recorders = {}
+    for module in (
+        beam_update, cross_attention, embed, linear_residual, norm_linear, norm_qkv, self_attention, vocabulary,
+    ):  # fmt: skip
+        name = module.__name__.rsplit(".", 1)[1]
+        attribute = f"_{name}_kernel"
+        recorders[name] = Recorder(getattr(module, attribute))
+        setattr(module, attribute, recorders[name])
+    d, heads, ffn, size, positions, beams, rows = 1280, 20, 5120, 51865, 54, 5, 5
+
+    def half(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def ints(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int32)
+
+    wide = torch.empty(rows, d)
+    launch = LaunchConfig()
+    norm_linear.norm_linear(
+        wide, half(ffn, d), half(d), torch.empty(ffn), torch.empty(ffn), half(rows, ffn), 1e-5, True, **vars(launch.fc1)
+    )
+    linear_residual.linear_residual(half(rows, ffn), half(d, ffn), half(d), wide, **vars(launch.fc2))
+    keys, values = half(positions, beams, d), half(positions, beams, d)
+    vector = torch.empty(3 * d)
+    for prompt in (False, True):
+        norm_qkv.norm_qkv(
+            wide, half(3 * d, d), half(d), vector, vector, half(rows, d), keys, values, ints(1), 1e-5, prompt,
+            **vars(launch.qkv),
+        )  # fmt: skip
+        self_attention.self_attention(
+            half(rows, d), keys, values, ints(16, positions), ints(1), half(rows, d), heads, prompt
+        )
+        embed.embed(ints(rows), half(size, d), half(448, d), ints(1), wide, prompt)
+    scratch = cross_attention.CrossAttentionScratch(heads, d // heads, launch.cross_shares, torch.device("cpu"))
+    cross_attention.cross_attention(half(rows, d), half(1500, d), half(1500, d), half(rows, d), heads, scratch)
+    tiles = triton.cdiv(size, launch.vocabulary.block_n)
+    peak, candidates = torch.empty(tiles, 16), torch.empty(tiles, 16, 2 * beams, dtype=torch.int64)
+    vocabulary.vocabulary(
+        wide, half(size, d), half(d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
+        ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary),
+    )  # fmt: skip
+    state = beam_update.BeamState(positions, torch.device("cpu"))
+    for sources, early in ((1, False), (beams, True), (beams, "never")):
+        beam_update.beam_update(
+            state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, early, launch.update_warps
+        )
+    return recorders
+
+
+def main() -> int:
+    """0 when all compile."""
+    failed = 0
+    for dtype in [getattr(torch, name) for name in sys.argv[1:]] or [torch.float16]:
+        for name, recorder in launches(dtype).items():
+            for capability in (80, 90):
+                try:
+                    shared = recorder.compile(capability)
+                except Exception as error:  # any compiler error is a failure to report, whatever its type
+                    failed += 1
+                    print(f"{name} {dtype} sm_{capability}: {type(error).__name__}: {error}")
+                else:
+                    print(f"{name} {dtype} sm_{capability}: {len(shared)} launches, {max(shared)} bytes shared memory")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
