@@ -27,6 +27,7 @@ from whisper_speedup.kernels.linear_residual import linear_residual, linear_resi
 from whisper_speedup.kernels.norm_linear import fold_norm, norm_linear, norm_linear_reference
 from whisper_speedup.kernels.self_attention import self_attention
 from whisper_speedup.kernels.vocabulary import vocabulary
+from whisper_speedup.measure.bandwidth import copy_bandwidth
 from whisper_speedup.measure.environment import fingerprint
 
 BEAMS = 5
@@ -49,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     shape = published_config(arguments.size)
-    bandwidth = copy_bandwidth()
+    bandwidth = copy_bandwidth(torch.device("cuda"))
     rows = measure(shape["d_model"], shape["decoder_attention_heads"], shape["vocab_size"], bandwidth)
     now = datetime.now(UTC)
     gpu = torch.cuda.get_device_name().replace(" ", "-")
@@ -65,18 +66,13 @@ def main() -> None:
     if arguments.write:
         target = FOLDER / f"{gpu}.json"
         known = json.loads(target.read_text()) if target.is_file() else {}
-        write_json(target, {**known, str(shape["d_model"]): {name: row["config"] for name, row in best.items()}})
+        chosen: dict[str, Any] = {}
+        for name, row in best.items():
+            chosen.update(row["config"] if name in ("cross", "self") else {name: row["config"]})
+        write_json(target, {**known, str(shape["d_model"]): chosen})
     for name, row in best.items():
         print(f"{name:12} {row['us']:7.2f} us  floor {row['floor_us']:6.2f}  torch {row['torch_us']}  {row['config']}")
     print(path)
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second of a large device-to-device copy, read and write counted."""
-    source = torch.randn(512 * 1024 * 1024, device="cuda")
-    target = torch.empty_like(source)
-    seconds = graph_seconds([lambda: target.copy_(source)], 20)
-    return 2 * source.numel() * 4 / seconds
 
 
 def graph_seconds(calls: list[Callable[[], Any]], replays: int = 30) -> float:
@@ -123,7 +119,7 @@ def measure(d: int, heads: int, size: int, bandwidth: float) -> list[dict[str, A
             for i in range(32)
         ]  # fmt: skip
         floor = 41 * BEAMS * d * 4 / bandwidth
-        rows.append(_row("self", [BEAMS, 41, d], {"block_t": block, "num_warps": warps}, calls, floor, None, None))
+        rows.append(_row("self", [BEAMS, 41, d], {"self_block": block, "self_warps": warps}, calls, floor, None, None))
     return rows
 
 
@@ -219,8 +215,8 @@ def _vocabulary(x: torch.Tensor, size: int, bandwidth: float) -> list[dict[str, 
     rows = []
     for tile in LARGE:
         tiles = -(-size // tile.block_n)
-        peak, norm = torch.zeros(tiles, 16, device="cuda"), torch.zeros(tiles, 16, device="cuda")
-        candidates = torch.zeros(tiles, 16, 2 * BEAMS, dtype=torch.int64, device="cuda")
+        peak, norm = torch.zeros(tiles, 8, device="cuda"), torch.zeros(tiles, 8, device="cuda")
+        candidates = torch.zeros(tiles, 8, 2 * BEAMS, dtype=torch.int64, device="cuda")
         calls = [
             lambda w=w, f=f, t=tile, p=peak, m=norm, c=candidates: vocabulary(
                 x, w, gamma, f[0], f[1], rules, length, p, m, c, 1e-5, 4, 1, **vars(t)

@@ -104,6 +104,7 @@ def child(arguments: argparse.Namespace) -> None:
 
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
+    from whisper_speedup.measure.bandwidth import copy_bandwidth
     from whisper_speedup.params import GenerationParams, MeasureParams
 
     torch.manual_seed(0)
@@ -158,11 +159,11 @@ def child(arguments: argparse.Namespace) -> None:
         milliseconds = (time.perf_counter() - begin) * 1e3
         assert len(tokens) == arguments.tokens, f"{len(tokens)} tokens"
         say({"ms": milliseconds})
-    bandwidth = copy_bandwidth()
+    reserved = torch.cuda.max_memory_reserved() / 2**30  # before the profiler and the bandwidth's own buffers
+    bandwidth = copy_bandwidth(device)
     say({
-        "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features),
-        "reserved_gib": torch.cuda.max_memory_reserved() / 2**30, "bandwidth_gb_s": bandwidth / 1e9,
-        "floor_ms": floor / bandwidth * 1e3,
+        "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features), "reserved_gib": reserved,
+        "bandwidth_gb_s": bandwidth / 1e9, "floor_ms": floor / bandwidth * 1e3,
     })  # fmt: skip
 
 
@@ -172,23 +173,6 @@ def floor_bytes(model: Any, beams: int) -> int:
     # The cross-attention key and value projections are used once an utterance, not in a step.
     width, layers = model.config.d_model, model.config.decoder_layers
     return 2 * (decoder - layers * 2 * width * width + layers * 2 * width * model.config.max_source_positions)
-
-
-def copy_bandwidth() -> float:
-    """Bytes a second of a large device-to-device copy, read and write counted."""
-    import torch
-
-    source = torch.empty(256 * 1024 * 1024, device="cuda").normal_()
-    target = torch.empty_like(source)
-    samples = []
-    for _ in range(20):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        target.copy_(source)
-        end.record()
-        end.synchronize()
-        samples.append(begin.elapsed_time(end) / 1e3)
-    return 2 * source.numel() * 4 / statistics.median(samples)
 
 
 def gpu_busy_ms(engine: Any, features: Any) -> float:

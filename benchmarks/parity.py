@@ -2,13 +2,13 @@
 
     python benchmarks/parity.py --models build/models/bundled-tiny.en --clips samples --beams 1 2 5
 
-A row of the result compares `engine` with `reference` on every clip of every folder given; `differ` lists the clips
-whose token ids are not equal.
+A row of the result compares `engine` with `reference`, Hugging Face in fp32, on every clip of every folder given;
+`differ` lists the clips whose token ids are not equal, with both hypotheses' scores under the reference model. On a GPU
+Hugging Face's own half-precision variants are compared too: the yardstick for ours.
 """
 
 import argparse
 import gc
-import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -18,9 +18,10 @@ from typing import Any
 import soundfile
 import torch
 from tqdm import tqdm
-from transformers import WhisperFeatureExtractor
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from whisper_speedup.engines.create import create
+from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.files import write_json
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params import GenerationParams, MeasureParams
@@ -38,9 +39,10 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = [clip for folder in arguments.clips for clip in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])]
     rows = [
-        compare(model, beams, arguments.max_length, clips, device)
+        row
         for model in arguments.models
         for beams in arguments.beams
+        for row in compare(model, beams, arguments.max_length, clips, device)
     ]
     name = torch.cuda.get_device_name().replace(" ", "-") if device.type == "cuda" else "cpu"
     now = datetime.now(UTC)
@@ -55,45 +57,100 @@ def main() -> None:
         "rows": rows,
     }
     write_json(path, result)
-    print(json.dumps([{**row, "differ": len(row["differ"])} for row in rows], indent=1))
+    for row in rows:
+        gaps = ", ".join(f"{entry['clip']} {entry['gap']:+.2e}" for entry in row["differ"])
+        print(f"{row['model']:16} {row['beams']} beams  {row['engine']:28} differs in {len(row['differ'])} of"
+              f" {row['clips']}, ties {row['ties']}  {gaps}")  # fmt: skip
     print(path)
 
 
-def compare(model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device) -> dict[str, Any]:
-    """One row: fused against huggingface in fp32 on `clips`."""
+# What is compared on each kind of device; the first is the reference.
+VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
+    "cpu": {"huggingface fp32": {"engine": "huggingface", "precision": "float32"}, "fused": {"engine": "fused"}},
+    "cuda": {
+        "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
+        "huggingface autocast": {"engine": "huggingface", "precision": "autocast"},
+        "huggingface autocast again": {"engine": "huggingface", "precision": "autocast"},
+        "huggingface autocast eager": {"engine": "huggingface", "precision": "autocast", "attention": "eager"},
+        "huggingface half": {"engine": "huggingface", "precision": "half"},
+        "fused": {"engine": "fused"},
+    },
+}
+
+
+def compare(model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device) -> list[dict[str, Any]]:
+    """One row for each engine but the reference, on `clips`; every differing clip with its scores under the reference."""
     generation = GenerationParams(
         num_beams=beams, max_length=max_length, min_length=1, length_penalty=1.0, early_stopping=False,
         language="en", task="transcribe",
     )  # fmt: skip
-    measure = MeasureParams.model_validate(
-        {
-            "device": device.type, "threads": None, "warmup": 1, "repeats": 1,
-            "baseline": {"precision": "float32", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False},
-            "fused": {"precision": "auto"},
-        }
-    )  # fmt: skip
     extractor = WhisperFeatureExtractor.from_pretrained(model)
-    tokens: dict[str, list[list[int]]] = {}
-    for name in ("huggingface", "fused"):
-        engine = create(name, measure)
+    inputs = [features(clip, extractor).to(device) for clip in clips]
+    variants = VARIANTS[device.type]
+    outputs: dict[str, list[list[int]]] = {}
+    for name, variant in variants.items():
+        settings = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **variant}
+        engine_name = settings.pop("engine")
+        measure = MeasureParams.model_validate(
+            {"device": device.type, "threads": None, "warmup": 1, "repeats": 1,
+             "baseline": settings, "fused": {"precision": "auto"}}
+        )  # fmt: skip
+        engine = create(engine_name, measure)
         engine.load(model, generation, device)
-        tokens[name] = [
-            engine.generate(features(clip, extractor).to(device)).tokens
-            for clip in tqdm(clips, desc=f"{model.name}, {beams} beams, {name}", disable=None)
-        ]
+        engine.warm_up(inputs[0])
+        label = f"{model.name}, {beams} beams, {name}"
+        outputs[name] = [engine.generate(one).tokens for one in tqdm(inputs, desc=label, disable=None)]
+        print(label, file=sys.stderr, flush=True)
         engine.close()
         gc.collect()
-    pairs = zip(clips, tokens["huggingface"], tokens["fused"], strict=True)
-    differ = [{"clip": clip.stem, "reference": one, "engine": two} for clip, one, two in pairs if one != two]
-    return {
-        "engine": "fused",
-        "reference": "huggingface, fp32",
-        "model": model.name,
-        "beams": beams,
-        "clips": len(clips),
-        "tokens": sum(len(ids) for ids in tokens["huggingface"]),
-        "differ": differ,
-    }
+    reference_name, *others = variants
+    reference = outputs[reference_name]
+    judge = Judge(model, generation, device)
+    rows = []
+    for name in others:
+        differ = []
+        for clip, one, expected, found in zip(clips, inputs, reference, outputs[name], strict=True):
+            if expected != found:
+                scores = [judge.score(one, tokens) for tokens in (expected, found)]
+                differ.append(
+                    {"clip": clip.stem, "reference": expected, "engine": found, "reference_score": scores[0],
+                     "engine_score": scores[1], "gap": scores[1] - scores[0]}
+                )  # fmt: skip
+        rows.append(
+            {
+                "engine": name, "reference": reference_name, "model": model.name, "beams": beams, "clips": len(clips),
+                "tokens": sum(len(tokens) for tokens in reference), "differ": differ,
+                "ties": sum(abs(entry["gap"]) < TIE for entry in differ),
+            }
+        )  # fmt: skip
+    return rows
+
+
+# A tie: under the fp32 model the two hypotheses' scores (log-probability a token) differ by less than fp16 can tell.
+# Logits of 10 to 30 are 2^-7 to 2^-6 apart in fp16, and a hypothesis averages a handful of such roundings.
+TIE = 2**-6
+
+
+class Judge:
+    """Scores any hypothesis under the reference model: teacher-forced, IEEE fp32."""
+
+    def __init__(self, model: Path, generation: GenerationParams, device: torch.device) -> None:
+        torch.set_float32_matmul_precision("highest")
+        self.model = WhisperForConditionalGeneration.from_pretrained(model, dtype=torch.float32).to(device).eval()
+        arguments = generate_arguments(generation, self.model.generation_config)
+        self.prompt = [token for token in prompt_tokens(self.model, arguments) if token is not None]
+        self.limit = generation.max_length
+
+    @torch.no_grad()
+    def score(self, one: torch.Tensor, tokens: list[int]) -> float:
+        """Log-probability a token, as beam search normalises it: end-of-text counts where it was reached."""
+        eos = self.model.generation_config.eos_token_id
+        eos = eos[0] if isinstance(eos, list) else eos
+        whole = tokens if len(tokens) >= self.limit else [*tokens, eos]
+        ids = torch.tensor([self.prompt + whole], device=one.device)
+        logits = self.model(input_features=one, decoder_input_ids=ids[:, :-1]).logits[0, len(self.prompt) - 1 :]
+        chosen = logits.double().log_softmax(-1).gather(1, torch.tensor(whole, device=one.device)[:, None])
+        return float(chosen.sum()) / len(whole)
 
 
 def features(clip: Path, extractor: WhisperFeatureExtractor) -> torch.Tensor:

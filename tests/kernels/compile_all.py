@@ -105,7 +105,7 @@ def launches(dtype: torch.dtype) -> dict[str, Recorder]:
     scratch = cross_attention.CrossAttentionScratch(heads, d // heads, launch.cross_shares, torch.device("cpu"))
     cross_attention.cross_attention(half(rows, d), half(1500, d), half(1500, d), half(rows, d), heads, scratch)
     tiles = triton.cdiv(size, launch.vocabulary.block_n)
-    peak, candidates = torch.empty(tiles, 16), torch.empty(tiles, 16, 2 * beams, dtype=torch.int64)
+    peak, candidates = torch.empty(tiles, 8), torch.empty(tiles, 8, 2 * beams, dtype=torch.int64)
     vocabulary.vocabulary(
         wide, half(size, d), half(d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
         ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary),

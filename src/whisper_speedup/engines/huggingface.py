@@ -51,8 +51,8 @@ class HuggingFace:
         self.precision = self.settings["precision"] = self._precision(device)
         self.device = device
         if device.type == "cuda":
-            # The notebook's setting: TF32 for what autocast leaves in fp32. It is the process's, so only here.
-            torch.set_float32_matmul_precision("high")
+            # The notebook's setting: TF32 for what autocast leaves in fp32. `float32` means IEEE, for a reference.
+            torch.set_float32_matmul_precision("highest" if self.precision == "float32" else "high")
         self.model = model.to(device).eval()  # type: ignore[arg-type]
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         if self.params.reorder_fix:

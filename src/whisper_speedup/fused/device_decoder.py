@@ -59,7 +59,7 @@ class DeviceDecoder:
         self.zero = torch.zeros(1, dtype=torch.int32, device=device)
 
     def prompt(self, tokens: torch.Tensor, max_total: int, min_length: int) -> None:
-        """Start an utterance: run the prompt (length <= 16,) int32 at batch 1 and choose the first tokens."""
+        """Start an utterance: run the prompt (length <= 8,) int32 at batch 1 and choose the first tokens."""
         length = tokens.shape[0]
         self.state.reset(length)
         self._layers(tokens, length, self.zero, prompt=True)
@@ -85,7 +85,10 @@ class DeviceDecoder:
                 stream, qkv.weight, qkv.gamma, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
                 **vars(launch.qkv),
             )  # fmt: skip
-            self_attention(query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt)
+            self_attention(
+                query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt, launch.self_block,
+                launch.self_warps,
+            )  # fmt: skip
             linear_residual(attended, layer.self_out.weight, layer.self_out.bias, stream, **vars(launch.out))
             _normed(stream, layer.query, query, launch.query)
             cross_attention(

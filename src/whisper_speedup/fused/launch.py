@@ -31,6 +31,8 @@ class LaunchConfig:
     cross_shares: int = 6
     cross_block: int = 64
     cross_warps: int = 4
+    self_block: int = 64
+    self_warps: int = 4
     update_warps: int = 16
     source: str = field(default="default", compare=False)
 

@@ -57,11 +57,12 @@ def _cross_attention_kernel(
     inner = tl.arange(0, BLOCK_D)
     inside = inner < HEAD_DIM
     column = head * HEAD_DIM + inner
-    tile = (row < rows)[:, None] & inside[None, :]
-    q = tl.load(q_ptr + row[:, None] * d + column[None, :], mask=tile, other=0.0)
+    # Transposed throughout: keys are the tall side of the tensor cores' tiles, beams the narrow one.
+    tile = (row < rows)[None, :] & inside[:, None]
+    q = tl.load(q_ptr + row[None, :] * d + column[:, None], mask=tile, other=0.0)
     peak = tl.full((ROWS,), float("-inf"), tl.float32)
     norm = tl.zeros((ROWS,), dtype=tl.float32)
-    acc = tl.zeros((ROWS, BLOCK_D), dtype=tl.float32)
+    acc = tl.zeros((BLOCK_D, ROWS), dtype=tl.float32)
     end = tl.minimum((part + 1) * share, n)
     for first in range(part * share, end, BLOCK_T):
         time = first + tl.arange(0, BLOCK_T)
@@ -70,17 +71,17 @@ def _cross_attention_kernel(
         both = seen[:, None] & inside[None, :]
         key = tl.load(keys_ptr + place, mask=both, other=0.0)
         value = tl.load(values_ptr + place, mask=both, other=0.0)
-        score = tl.where(seen[None, :], tl.dot(q, tl.trans(key)) * scale, float("-inf"))
-        new_peak = tl.maximum(peak, tl.max(score, axis=1))
-        weight = tl.exp(score - new_peak[:, None])
+        score = tl.where(seen[:, None], tl.dot(key, q) * scale, float("-inf"))
+        new_peak = tl.maximum(peak, tl.max(score, axis=0))
+        weight = tl.exp(score - new_peak[None, :])
         shrink = tl.exp(peak - new_peak)
-        norm = norm * shrink + tl.sum(weight, axis=1)
-        acc = tl.dot(weight.to(value.dtype), value, acc * shrink[:, None])
+        norm = norm * shrink + tl.sum(weight, axis=0)
+        acc = tl.dot(tl.trans(value), weight.to(value.dtype), acc * shrink[None, :])
         peak = new_peak
     base = (head * SHARES + part) * ROWS + row
     tl.store(peak_ptr + base, peak)
     tl.store(norm_ptr + base, norm)
-    tl.store(partial_ptr + base[:, None] * BLOCK_D + inner[None, :], acc)
+    tl.store(partial_ptr + base[None, :] * BLOCK_D + inner[:, None], acc)
     # All threads' stores must be out before the count says so, and no load may run ahead of it.
     tl.debug_barrier()
     before = tl.atomic_add(arrived_ptr + head, 1, sem="acq_rel")
@@ -88,20 +89,20 @@ def _cross_attention_kernel(
     if before == SHARES - 1:
         peak = tl.full((ROWS,), float("-inf"), tl.float32)
         norm = tl.zeros((ROWS,), dtype=tl.float32)
-        acc = tl.zeros((ROWS, BLOCK_D), dtype=tl.float32)
+        acc = tl.zeros((BLOCK_D, ROWS), dtype=tl.float32)
         for other in range(SHARES):
             base = (head * SHARES + other) * ROWS + row
             its_peak = tl.load(peak_ptr + base, cache_modifier=".cg")
             its_norm = tl.load(norm_ptr + base, cache_modifier=".cg")
-            its_acc = tl.load(partial_ptr + base[:, None] * BLOCK_D + inner[None, :], cache_modifier=".cg")
+            its_acc = tl.load(partial_ptr + base[None, :] * BLOCK_D + inner[:, None], cache_modifier=".cg")
             new_peak = tl.maximum(peak, its_peak)
             shrink = tl.exp(peak - new_peak)
             its_shrink = tl.exp(its_peak - new_peak)
             norm = norm * shrink + its_norm * its_shrink
-            acc = acc * shrink[:, None] + its_acc * its_shrink[:, None]
+            acc = acc * shrink[None, :] + its_acc * its_shrink[None, :]
             peak = new_peak
         tl.store(
-            y_ptr + row[:, None] * d + column[None, :], (acc / norm[:, None]).to(y_ptr.dtype.element_ty), mask=tile
+            y_ptr + row[None, :] * d + column[:, None], (acc / norm[None, :]).to(y_ptr.dtype.element_ty), mask=tile
         )
         tl.store(arrived_ptr + head, 0)  # ready for the next launch
 
@@ -129,7 +130,7 @@ def cross_attention(
     num_warps: int = 4,
     num_stages: int = 3,
 ) -> torch.Tensor:
-    """Launch for query (rows <= 16, d) over keys and values (n, d), rows contiguous. Returns `out` (rows, d)."""
+    """Launch for query (rows <= 8, d) over keys and values (n, d), rows contiguous. Returns `out` (rows, d)."""
     rows, d = query.shape
     n = keys.shape[0]
     head_dim = d // heads

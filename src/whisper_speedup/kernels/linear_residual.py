@@ -39,25 +39,24 @@ def _linear_residual_kernel(
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     row = tl.arange(0, ROWS)
-    acc = tl.zeros((ROWS, BLOCK_N), dtype=tl.float32)
+    acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
+    live = (row < rows)[None, :]
     for start in range(0, k, BLOCK_K):
         inner = start + tl.arange(0, BLOCK_K)
         if EVEN_K:
-            x = tl.load(x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None], other=0.0)
             w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None], other=0.0)
+            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live, other=0.0)
         else:
             inside = inner < k
-            x = tl.load(
-                x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0
-            )
             w = tl.load(
                 w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0
             )
-        acc = tl.dot(x, tl.trans(w), acc)
+            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live & inside[:, None], other=0.0)
+        acc = tl.dot(w, x, acc)
     bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
-    inside = (row < rows)[:, None] & (cols < n)[None, :]
-    place = r_ptr + row[:, None] * n + cols[None, :]
-    tl.store(place, tl.load(place, mask=inside, other=0.0) + acc + bias[None, :], mask=inside)
+    inside = live & (cols < n)[:, None]
+    place = r_ptr + row[None, :] * n + cols[:, None]
+    tl.store(place, tl.load(place, mask=inside, other=0.0) + acc + bias[:, None], mask=inside)
 
 
 def linear_residual(
@@ -70,7 +69,7 @@ def linear_residual(
     num_warps: int = 4,
     num_stages: int = 4,
 ) -> torch.Tensor:
-    """Launch on x (rows <= 16, K) in the weights' type; adds to and returns `residual` (rows, N) fp32."""
+    """Launch on x (rows <= 8, K) in the weights' type; adds to and returns `residual` (rows, N) fp32."""
     rows, k = x.shape
     n = weight.shape[0]
     assert rows <= ROWS and weight.shape[1] == k and residual.shape == (rows, n)

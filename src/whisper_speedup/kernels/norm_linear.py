@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-ROWS = 16  # a tensor-core tile has 16 rows; beams fill the first few
+ROWS = 8  # the narrow side of a tensor-core tile; beams, or a prompt's tokens, fill the first few
 
 
 def fold_norm(
@@ -61,34 +61,37 @@ def normed_product(
     ROWS: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """norm(x) W^T + b for the columns `cols` (BLOCK_N,), as fp32 (ROWS, BLOCK_N)."""
+    """norm(x) W^T + b for the columns `cols` (BLOCK_N,), transposed: fp32 (BLOCK_N, ROWS).
+
+    The weights are the tall operand of the tensor cores and x the narrow one, so that no row is wasted. The
+    statistics gather element by element and are summed once at the end: a sum in each turn would stall the loads.
+    """
     row = tl.arange(0, ROWS)
-    acc = tl.zeros((ROWS, BLOCK_N), dtype=tl.float32)
-    total = tl.zeros((ROWS,), dtype=tl.float32)
-    squares = tl.zeros((ROWS,), dtype=tl.float32)
+    acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
+    total = tl.zeros((BLOCK_K, ROWS), dtype=tl.float32)
+    squares = tl.zeros((BLOCK_K, ROWS), dtype=tl.float32)
+    live = (row < rows)[None, :]
     for start in range(0, k, BLOCK_K):
         inner = start + tl.arange(0, BLOCK_K)
         if EVEN_K:
-            x = tl.load(x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None], other=0.0)
-            gamma = tl.load(gamma_ptr + inner)
             w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None], other=0.0)
+            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live, other=0.0)
+            gamma = tl.load(gamma_ptr + inner)
         else:
             inside = inner < k
-            x = tl.load(
-                x_ptr + row[:, None] * k + inner[None, :], mask=(row < rows)[:, None] & inside[None, :], other=0.0
-            )
-            gamma = tl.load(gamma_ptr + inner, mask=inside, other=0.0)
             w = tl.load(
                 w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0
             )
-        total += tl.sum(x, axis=1)
-        squares += tl.sum(x * x, axis=1)
-        acc = tl.dot((x * gamma.to(tl.float32)[None, :]).to(w.dtype), tl.trans(w), acc)
-    mean = total / k
-    rstd = tl.rsqrt(squares / k - mean * mean + eps)
+            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live & inside[:, None], other=0.0)
+            gamma = tl.load(gamma_ptr + inner, mask=inside, other=0.0)
+        total += x
+        squares += x * x
+        acc = tl.dot(w, (x * gamma.to(tl.float32)[:, None]).to(w.dtype), acc)
+    mean = tl.sum(total, axis=0) / k
+    rstd = tl.rsqrt(tl.sum(squares, axis=0) / k - mean * mean + eps)
     w_gamma = tl.load(w_gamma_ptr + cols, mask=cols < n, other=0.0)
     offset = tl.load(offset_ptr + cols, mask=cols < n, other=0.0)
-    return rstd[:, None] * (acc - mean[:, None] * w_gamma[None, :]) + offset[None, :]
+    return rstd[None, :] * (acc - mean[None, :] * w_gamma[:, None]) + offset[:, None]
 
 
 @triton.jit
@@ -116,8 +119,8 @@ def _norm_linear_kernel(
     if GELU:
         y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
     row = tl.arange(0, ROWS)
-    inside = (row < rows)[:, None] & (cols < n)[None, :]
-    tl.store(y_ptr + row[:, None] * n + cols[None, :], y.to(y_ptr.dtype.element_ty), mask=inside)
+    inside = (row < rows)[None, :] & (cols < n)[:, None]
+    tl.store(y_ptr + row[None, :] * n + cols[:, None], y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 def norm_linear(
@@ -134,7 +137,7 @@ def norm_linear(
     num_warps: int = 4,
     num_stages: int = 4,
 ) -> torch.Tensor:
-    """Launch on x (rows <= 16, K) fp32; writes and returns `out` (rows, N) in the weights' type."""
+    """Launch on x (rows <= 8, K) fp32; writes and returns `out` (rows, N) in the weights' type."""
     rows, k = x.shape
     n = weight.shape[0]
     assert rows <= ROWS and weight.shape[1] == k and out.shape == (rows, n)

@@ -70,11 +70,11 @@ def _norm_qkv_kernel(
         slot = start * beams + row
     third = cols // d
     inner = cols - third * d
-    live = (row < rows)[:, None]
-    tl.store(q_ptr + row[:, None] * d + inner[None, :], y, mask=live & (third == 0)[None, :])
-    place = slot.to(tl.int64)[:, None] * d + inner[None, :]
-    tl.store(keys_ptr + place, y, mask=live & (third == 1)[None, :])
-    tl.store(values_ptr + place, y, mask=live & (third == 2)[None, :])
+    live = (row < rows)[None, :]
+    tl.store(q_ptr + row[None, :] * d + inner[:, None], y, mask=live & (third == 0)[:, None])
+    place = slot.to(tl.int64)[None, :] * d + inner[:, None]
+    tl.store(keys_ptr + place, y, mask=live & (third == 1)[:, None])
+    tl.store(values_ptr + place, y, mask=live & (third == 2)[:, None])
 
 
 def norm_qkv(
@@ -94,7 +94,7 @@ def norm_qkv(
     num_warps: int = 4,
     num_stages: int = 4,
 ) -> torch.Tensor:
-    """Launch on x (rows <= 16, d) fp32; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
+    """Launch on x (rows <= 8, d) fp32; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
     rows, d = x.shape
     positions, beams, _ = keys.shape
     assert rows <= ROWS and weight.shape == (3 * d, d) and query.shape == (rows, d) and values.shape == keys.shape

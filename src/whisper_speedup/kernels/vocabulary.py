@@ -90,25 +90,25 @@ def _vocabulary_kernel(
         x_ptr, gamma_ptr, w_ptr, w_gamma_ptr, offset_ptr, rows, n, d, eps, cols, BLOCK_K, EVEN_K, ROWS, BLOCK_N
     )
     inside = cols < n
-    z = tl.where(inside[None, :], z, float("-inf"))
+    z = tl.where(inside[:, None], z, float("-inf"))
     row = tl.arange(0, ROWS)
     live = row < rows
-    peak = tl.max(z, axis=1)
+    peak = tl.max(z, axis=0)
     place = tile * ROWS + row
     tl.store(peak_ptr + place, peak, mask=live)
-    tl.store(norm_ptr + place, tl.sum(tl.exp(z - peak[:, None]), axis=1), mask=live)
+    tl.store(norm_ptr + place, tl.sum(tl.exp(z - peak[None, :]), axis=0), mask=live)
 
     length = tl.load(length_ptr)
     rule = tl.load(rules_ptr + cols, mask=inside, other=1).to(tl.int32)
     forbidden = (rule & 1) != 0
     forbidden = forbidden | (((rule & 2) != 0) & (length == prompt_length))
     forbidden = forbidden | (((rule & 4) != 0) & (length < min_length))
-    packed = pack_candidate(z, tl.broadcast_to(cols[None, :], (ROWS, BLOCK_N)))
-    packed = tl.where(forbidden[None, :], LOWEST, packed)
+    packed = pack_candidate(z, tl.broadcast_to(cols[:, None], (BLOCK_N, ROWS)))
+    packed = tl.where(forbidden[:, None], LOWEST, packed)
     for rank in tl.static_range(KEEP):
-        best = tl.max(packed, axis=1)
+        best = tl.max(packed, axis=0)
         tl.store(candidates_ptr + place * KEEP + rank, best, mask=live)
-        packed = tl.where(packed == best[:, None], LOWEST, packed)
+        packed = tl.where(packed == best[None, :], LOWEST, packed)
 
 
 def vocabulary(
@@ -130,9 +130,9 @@ def vocabulary(
     num_warps: int = 4,
     num_stages: int = 3,
 ) -> None:
-    """Launch on x (rows <= 16, d) fp32; `length` int32 (1,) is the sequences' length so far, prompt included.
+    """Launch on x (rows <= 8, d) fp32; `length` int32 (1,) is the sequences' length so far, prompt included.
 
-    Writes peak and norm (tiles, 16) fp32 and candidates (tiles, 16, keep) int64, tiles = ceil(V / block_n); only the
+    Writes peak and norm (tiles, 8) fp32 and candidates (tiles, 8, keep) int64, tiles = ceil(V / block_n); only the
     first `rows` rows of each tile are written.
     """
     rows, d = x.shape
