@@ -39,6 +39,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
 
     Raises UserError for what the user can mend. Both files are written at the end, each whole or not at all.
     """
+    engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
     manifest_path = folder / "data" / "manifest.jsonl"
     rows = manifest.read(manifest_path)
@@ -52,7 +53,6 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     tokenizer = WhisperTokenizer.from_pretrained(model_dir)
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    engine = create(engine_name, measure)
     begin = time.perf_counter()
     engine.load(model_dir, profile.generation, device)
     synchronize(device)

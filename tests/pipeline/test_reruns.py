@@ -1,0 +1,213 @@
+"""What `dvc repro` runs again after a change: dvc.yaml itself, with stages that only say that they ran.
+
+A fake `python` stands in for the stages. It writes each stage's outputs from what the real stage reads, and new
+"timings" each time it decodes, so that a run that comes back unchanged can only have come from DVC's cache.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+ROOT = Path(__file__).parents[2]
+FAKE = """#!{executable}
+import hashlib, pathlib, sys, yaml
+
+stage, options = sys.argv[3], dict(zip(sys.argv[4::2], sys.argv[5::2]))
+assert sys.argv[1:3] == ["-m", "whisper_speedup"], sys.argv
+profile, engine = options["--profile"], options.get("--engine")
+content = yaml.safe_load(pathlib.Path("profiles", profile + ".yaml").read_text())
+build, reports, code = pathlib.Path("build", profile), pathlib.Path("reports"), pathlib.Path("src/whisper_speedup")
+with open("log", "a") as log:
+    print(engine or stage, file=log)
+
+
+def digest(*parts):
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, pathlib.Path):
+            for path in sorted(p for p in [part, *part.rglob("*")] if p.is_file() and "__pycache__" not in p.parts):
+                total.update(path.read_bytes())
+        else:
+            total.update(repr(part).encode())
+    return total.hexdigest()
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+if stage == "environment":
+    write(build / "environment.json", pathlib.Path("machine").read_text())
+elif stage == "data":
+    write(build / "data" / "manifest.jsonl", digest(content["data"], pathlib.Path("samples")))
+elif stage == "model":
+    write(build / "model.json", digest(content["model"]))
+elif stage == "decode":
+    timing = len(pathlib.Path("log").read_text())
+    for name in ("environment.json", "model.json", "data/manifest.jsonl"):
+        assert (build / name).is_file(), name
+    write(build / "runs" / engine / "results.jsonl", str(timing))
+    write(build / "runs" / engine / "run.json", engine)
+elif stage == "compare":
+    engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
+    found = digest(engines, *(build / "runs" / e for e in engines), build / "data", build / "model.json", code / "compare")
+    for name in ("metrics.json", "differences.jsonl", "latency.jsonl", "context.json"):
+        write(reports / profile / name, '{{"found": "%s"}}' % found)
+elif stage == "report":
+    write(reports / (profile + ".html"), digest(content["report"], reports / profile, code / "report"))
+else:
+    raise SystemExit("unknown stage " + stage)
+"""
+DECODED = ["environment", "huggingface", "fused", "compare", "report"]
+FUSED = ["environment", "fused", "compare", "report"]
+
+
+class Project:
+    """A copy of the pipeline in the working directory."""
+
+    def repro(self) -> list[str]:
+        """The stages that `dvc repro` ran, in order."""
+        log = Path("log")
+        before = len(log.read_text().splitlines()) if log.exists() else 0
+        with Repo() as repo:
+            repo.reproduce()
+        return log.read_text().splitlines()[before:]
+
+    def edit(self, path: str, *keys: str, value: object) -> None:
+        """Change one value of a YAML file."""
+        content = yaml.safe_load(Path(path).read_text())
+        section = content
+        for key in keys[:-1]:
+            section = section[key]
+        section[keys[-1]] = value
+        Path(path).write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def timings(self) -> dict[str, str]:
+        return {path.parent.name: path.read_text() for path in Path("build").glob("bundled/runs/*/results.jsonl")}
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.chdir(folder)
+    patch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+    patch.setenv("DVC_NO_ANALYTICS", "1")
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole pipeline, run once."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    for name in ("dvc.yaml", ".dvcignore", "params.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    for name in ("profiles", "samples", "src"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (folder / "machine").write_text('{"cpu": "this one"}')
+    fake = folder / "bin" / "python"
+    fake.parent.mkdir()
+    fake.write_text(FAKE.format(executable=sys.executable))
+    fake.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        enter(folder, patch)
+        Repo.init(no_scm=True).close()
+        Project().edit("params.yaml", "profile", value="bundled")
+        Project().edit("params.yaml", "engines", value=["fused"])
+        ran = Project().repro()
+    assert sorted(ran) == sorted(["environment", "data", "model", "huggingface", "fused", "compare", "report"])
+    return folder
+
+
+@pytest.fixture
+def project(reproduced: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of the pipeline that has just run."""
+    folder = tmp_path / "project"
+    shutil.copytree(reproduced, folder, ignore=shutil.ignore_patterns("site"))
+    enter(folder, monkeypatch)
+    return Project()
+
+
+def test_nothing_changed_measures_nothing_again(project: Project) -> None:
+    assert project.repro() == ["environment"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "expected"),
+    [
+        (("generation", "num_beams"), 3, DECODED),
+        (("generation", "max_length"), 40, DECODED),
+        (("measure", "repeats"), 2, DECODED),
+        (("measure", "baseline", "reorder_fix"), True, ["environment", "huggingface", "compare", "report"]),
+        (("measure", "fused", "precision"), "float32", FUSED),
+        (("report", "title"), "Another title", ["environment", "report"]),
+        (("data", "clips"), ["cards-001"], ["environment", "data", "huggingface", "fused", "compare", "report"]),
+        (("model", "name"), "base", ["environment", "model", "huggingface", "fused", "compare", "report"]),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_setting_runs_what_reads_it(
+    project: Project, keys: tuple[str, ...], value: object, expected: list[str]
+) -> None:
+    project.edit("profiles/bundled.yaml", *keys, value=value)
+    assert sorted(project.repro()) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("kernels/self_attention.py", FUSED),
+        ("kernels/new_kernel.py", FUSED),
+        ("fused/beam_search.py", FUSED),
+        ("engines/fused.py", FUSED),
+        ("engines/huggingface.py", DECODED),
+        ("benchmark.py", DECODED),
+        ("measure/clock.py", DECODED),
+        ("report/template.html", ["environment", "report"]),
+        ("compare/wer.py", ["environment", "compare", "report"]),
+        # Made again, and found to be the same: nothing is measured again.
+        ("audio/folder.py", ["environment", "data"]),
+        ("checkpoints/synthetic.py", ["environment", "model"]),
+    ],
+)
+def test_a_source_file_runs_what_uses_it(project: Project, path: str, expected: list[str]) -> None:
+    with Path("src/whisper_speedup", path).open("a") as file:
+        file.write("\n")
+    assert sorted(project.repro()) == sorted(expected)
+
+
+def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project) -> None:
+    before = project.timings()
+    project.edit("profiles/bundled.yaml", "measure", "second", value={"precision": "auto"})
+    project.edit("params.yaml", "engines", value=["fused", "second"])
+    assert project.repro() == ["environment", "second", "compare", "report"]
+    assert {**project.timings(), **before} == project.timings()
+    project.edit("params.yaml", "engines", value=["fused"])
+    assert "second" not in (ran := project.repro())
+    assert not {"huggingface", "fused", "data", "model"} & set(ran)
+
+
+def test_another_profile_runs_everything_and_the_first_comes_back(project: Project) -> None:
+    before = project.timings()
+    shutil.copy("profiles/bundled.yaml", "profiles/other.yaml")
+    project.edit("params.yaml", "profile", value="other")
+    ran = project.repro()
+    assert {"environment", "huggingface", "fused", "compare", "report"} <= set(ran)
+    assert Path("reports/other.html").is_file()
+    project.edit("params.yaml", "profile", value="bundled")
+    assert not {"huggingface", "fused"} & set(project.repro())
+    assert project.timings() == before
+
+
+def test_another_machine_measures_again_and_the_first_ones_timings_come_back(project: Project) -> None:
+    before, page = project.timings(), Path("reports/bundled.html").read_text()
+    Path("machine").write_text('{"cpu": "another one"}')
+    assert sorted(project.repro()) == sorted(DECODED)
+    assert all(project.timings()[engine] != timing for engine, timing in before.items())
+    Path("machine").write_text('{"cpu": "this one"}')
+    assert not {"huggingface", "fused"} & set(project.repro())
+    assert project.timings() == before
+    assert Path("reports/bundled.html").read_text() == page
