@@ -56,7 +56,8 @@ elif stage == "decode":
     write(build / "runs" / engine / "run.json", engine)
 elif stage == "compare":
     engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
-    found = digest(engines, *(build / "runs" / e for e in engines), build / "data", build / "model.json", code / "compare")
+    runs = [build / "runs" / name for name in engines]
+    found = digest(engines, *runs, build / "data", build / "model.json", code / "compare")
     for name in ("metrics.json", "differences.jsonl", "latency.jsonl", "context.json"):
         write(reports / profile / name, '{{"found": "%s"}}' % found)
 elif stage == "report":
