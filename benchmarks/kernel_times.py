@@ -26,6 +26,7 @@ from whisper_speedup.kernels import cross_attention as cross
 from whisper_speedup.kernels.linear_residual import linear_residual, linear_residual_reference
 from whisper_speedup.kernels.norm_linear import fold_norm, norm_linear, norm_linear_reference
 from whisper_speedup.kernels.self_attention import self_attention
+from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.kernels.vocabulary import vocabulary
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 from whisper_speedup.measure.environment import fingerprint
@@ -33,7 +34,7 @@ from whisper_speedup.measure.environment import fingerprint
 BEAMS = 5
 SMALL = [
     Tile(n, k, warps, stages)
-    for n, k, warps, stages in itertools.product((8, 16, 32), (128, 256), (2, 4), (3, 5))
+    for n, k, warps, stages in itertools.product((8, 16, 32), (128, 256), (1, 2, 4), (4, 6))
 ]  # fmt: skip
 LARGE = [
     Tile(n, k, warps, stages)
@@ -100,12 +101,14 @@ def measure(d: int, heads: int, size: int, bandwidth: float) -> list[dict[str, A
     """All rows: kernel, shape, config, us, floor_us, torch_us, error."""
     rows: list[dict[str, Any]] = []
     x = torch.randn(BEAMS, d, device="cuda") * 2 + 0.1
+    gamma = torch.rand(d, device="cuda").half() + 0.5
+    stream = fill(x, gamma)
     for name, n in (("qkv", 3 * d), ("query", d), ("fc1", 4 * d)):
-        rows += _normed(name, x, n, bandwidth, gelu=name == "fc1")
+        rows += _normed(name, x, gamma, stream, n, bandwidth, gelu=name == "fc1")
     for name, k in (("out", d), ("fc2", 4 * d)):
         rows += _residual(name, d, k, bandwidth)
     rows += _cross(d, heads, bandwidth)
-    rows += _vocabulary(x, size, bandwidth)
+    rows += _vocabulary(x, gamma, stream, size, bandwidth)
     positions = 54
     keys = torch.randn(32, positions, BEAMS, d, device="cuda", dtype=torch.float16)
     query, out = torch.randn(BEAMS, d, device="cuda").half(), torch.empty(BEAMS, d, device="cuda").half()
@@ -121,6 +124,17 @@ def measure(d: int, heads: int, size: int, bandwidth: float) -> list[dict[str, A
         floor = 41 * BEAMS * d * 4 / bandwidth
         rows.append(_row("self", [BEAMS, 41, d], {"self_block": block, "self_warps": warps}, calls, floor, None, None))
     return rows
+
+
+def fill(x: torch.Tensor, gamma: torch.Tensor) -> Stream:
+    """A stream that holds x (rows, d) and is left for the norm with `gamma`, as 80 programs would leave it."""
+    stream = Stream(x.shape[1], gamma.dtype, x.device)
+    stream.residual[: x.shape[0]] = x
+    stream.scaled[: x.shape[0]] = (x * gamma).to(gamma.dtype)
+    parts = x.view(x.shape[0], 80, -1)
+    stream.sums[:80, : x.shape[0]] = torch.stack([parts.sum(-1), (parts * parts).sum(-1)], -1).transpose(0, 1)
+    stream.wrote(80)
+    return stream
 
 
 def _copies(count: int, *shape: int) -> list[torch.Tensor]:
@@ -145,11 +159,13 @@ def _error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return error
 
 
-def _normed(name: str, x: torch.Tensor, n: int, bandwidth: float, gelu: bool) -> list[dict[str, Any]]:
+def _normed(
+    name: str, x: torch.Tensor, gamma: torch.Tensor, stream: Stream, n: int, bandwidth: float, gelu: bool
+) -> list[dict[str, Any]]:
     d = x.shape[1]
     count = max(4, int(150e6 / (2 * n * d)))
     weights = _copies(count, n, d)
-    bias, gamma, beta = (torch.randn(k, device="cuda").half() for k in (n, d, d))
+    bias, beta = (torch.randn(k, device="cuda").half() for k in (n, d))
     folded = [fold_norm(w, bias, gamma, beta) for w in weights]
     out = torch.empty(BEAMS, n, device="cuda", dtype=torch.float16)
     half = x.half()
@@ -158,7 +174,7 @@ def _normed(name: str, x: torch.Tensor, n: int, bandwidth: float, gelu: bool) ->
     rows = []
     for tile in SMALL:
         calls = [
-            lambda w=w, f=f, t=tile: norm_linear(x, w, gamma, f[0], f[1], out, 1e-5, gelu, **vars(t))
+            lambda w=w, f=f, t=tile: norm_linear(stream, w, f[0], f[1], out, 1e-5, gelu, **vars(t))
             for w, f in zip(weights, folded, strict=True)
         ]  # fmt: skip
         calls[0]()
@@ -170,15 +186,16 @@ def _normed(name: str, x: torch.Tensor, n: int, bandwidth: float, gelu: bool) ->
 def _residual(name: str, n: int, k: int, bandwidth: float) -> list[dict[str, Any]]:
     weights = _copies(max(4, int(150e6 / (2 * n * k))), n, k)
     bias, x = torch.randn(n, device="cuda").half(), torch.randn(BEAMS, k, device="cuda").half()
-    stream = torch.zeros(BEAMS, n, device="cuda")
+    gamma = torch.rand(n, device="cuda").half()
+    stream = Stream(n, x.dtype, x.device)
     plain = graph_seconds([lambda w=w: torch.nn.functional.linear(x, w, bias) for w in weights])
     rows = []
     for tile in SMALL:
-        calls = [lambda w=w, t=tile: linear_residual(x, w, bias, stream, **vars(t)) for w in weights]
-        stream.zero_()
-        expected = linear_residual_reference(x, weights[0], bias, stream)
+        calls = [lambda w=w, t=tile: linear_residual(x, w, bias, stream, gamma, **vars(t)) for w in weights]
+        stream.residual.zero_()
+        expected = linear_residual_reference(x, weights[0], bias, stream.residual[:BEAMS])
         calls[0]()
-        error = _error(stream, expected)
+        error = _error(stream.residual[:BEAMS], expected)
         rows.append(_row(name, [n, k], tile, calls, 2 * n * k / bandwidth, plain, error))
     return rows
 
@@ -202,10 +219,12 @@ def _cross(d: int, heads: int, bandwidth: float) -> list[dict[str, Any]]:
     return rows
 
 
-def _vocabulary(x: torch.Tensor, size: int, bandwidth: float) -> list[dict[str, Any]]:
+def _vocabulary(
+    x: torch.Tensor, gamma: torch.Tensor, stream: Stream, size: int, bandwidth: float
+) -> list[dict[str, Any]]:
     d = x.shape[1]
     weights = _copies(3, size, d)
-    gamma, beta = (torch.randn(d, device="cuda").half() for _ in range(2))
+    beta = torch.randn(d, device="cuda").half()
     zeros = torch.zeros(size, device="cuda")
     folded = [fold_norm(w, zeros, gamma, beta) for w in weights]
     rules = torch.zeros(size, dtype=torch.int8, device="cuda")
@@ -219,7 +238,7 @@ def _vocabulary(x: torch.Tensor, size: int, bandwidth: float) -> list[dict[str, 
         candidates = torch.zeros(tiles, 8, 2 * BEAMS, dtype=torch.int64, device="cuda")
         calls = [
             lambda w=w, f=f, t=tile, p=peak, m=norm, c=candidates: vocabulary(
-                x, w, gamma, f[0], f[1], rules, length, p, m, c, 1e-5, 4, 1, **vars(t)
+                stream, 0, BEAMS, w, f[0], f[1], rules, length, p, m, c, 1e-5, 4, 1, **vars(t)
             )
             for w, f in zip(weights, folded, strict=True)
         ]  # fmt: skip

@@ -79,7 +79,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def compare(model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device) -> list[dict[str, Any]]:
-    """One row for each engine but the reference, on `clips`; every differing clip with its scores under the reference."""
+    """One row for each engine but the reference; every differing clip with its scores under the reference model."""
     generation = GenerationParams(
         num_beams=beams, max_length=max_length, min_length=1, length_penalty=1.0, early_stopping=False,
         language="en", task="transcribe",

@@ -18,8 +18,11 @@ def main(build: str, version: str) -> int:
     if build == "auto":
         build = "cuda" if has_gpu() else "cpu"
     here = installed()
-    if here is not None and here.split("+")[0] == version and (build == "cuda") != here.endswith("+cpu"):
+    if build == "cpu" and here == f"{version}+cpu":
         return 0
+    if build == "cuda" and here is not None and here.endswith("+cpu"):
+        subprocess.run([sys.executable, "-m", "pip", "uninstall", "--quiet", "--yes", "torch"], check=False)
+    # A CUDA build is asked for even where it is: pip then mends what the lock changed beneath it (Triton's version).
     if build == "cpu" and pip(f"torch=={version}+cpu", quiet=True) == 0:
         return 0
     if build == "cpu":

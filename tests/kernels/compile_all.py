@@ -23,6 +23,7 @@ from whisper_speedup.kernels import (
     self_attention,
     vocabulary,
 )
+from whisper_speedup.kernels.stream import Stream
 
 POINTERS = {
     torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32",
@@ -67,15 +68,16 @@ class Recorder:
         return used
 
 
-def launches(dtype: torch.dtype) -> dict[str, Recorder]:
-    """Every kernel with one launch of large-v2's shapes."""
+def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
+    """Every kernel with launches of large-v2's shapes; `programmatic` adds dependent launch, which Hopper has."""
     recorders = {}
     for module in (
         beam_update, cross_attention, embed, linear_residual, norm_linear, norm_qkv, self_attention, vocabulary,
     ):  # fmt: skip
         name = module.__name__.rsplit(".", 1)[1]
         attribute = f"_{name}_kernel"
-        recorders[name] = Recorder(getattr(module, attribute))
+        kernel = getattr(module, attribute)
+        recorders[name] = Recorder(kernel.kernel if isinstance(kernel, Recorder) else kernel)
         setattr(module, attribute, recorders[name])
     d, heads, ffn, size, positions, beams, rows = 1280, 20, 5120, 51865, 54, 5, 5
 
@@ -85,29 +87,36 @@ def launches(dtype: torch.dtype) -> dict[str, Recorder]:
     def ints(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.int32)
 
-    wide = torch.empty(rows, d)
     launch = LaunchConfig()
-    norm_linear.norm_linear(
-        wide, half(ffn, d), half(d), torch.empty(ffn), torch.empty(ffn), half(rows, ffn), 1e-5, True, **vars(launch.fc1)
-    )
-    linear_residual.linear_residual(half(rows, ffn), half(d, ffn), half(d), wide, **vars(launch.fc2))
-    keys, values = half(positions, beams, d), half(positions, beams, d)
-    vector = torch.empty(3 * d)
-    for prompt in (False, True):
-        norm_qkv.norm_qkv(
-            wide, half(3 * d, d), half(d), vector, vector, half(rows, d), keys, values, ints(1), 1e-5, prompt,
-            **vars(launch.qkv),
+    stream = Stream(d, dtype, torch.device("cpu"))
+    for pdl in (False, True) if programmatic else (False,):
+        linear_residual.linear_residual(
+            half(rows, ffn), half(d, ffn), half(d), stream, half(d), **vars(launch.fc2), pdl=pdl
         )  # fmt: skip
-        self_attention.self_attention(
-            half(rows, d), keys, values, ints(16, positions), ints(1), half(rows, d), heads, prompt
-        )
-        embed.embed(ints(rows), half(size, d), half(448, d), ints(1), wide, prompt)
+        norm_linear.norm_linear(
+            stream, half(ffn, d), torch.empty(ffn), torch.empty(ffn), half(rows, ffn), 1e-5, True,
+            **vars(launch.fc1), pdl=pdl,
+        )  # fmt: skip
+        keys, values = half(positions, beams, d), half(positions, beams, d)
+        vector = torch.empty(3 * d)
+        for prompt in (False, True):
+            norm_qkv.norm_qkv(
+                stream, half(3 * d, d), vector, vector, half(rows, d), keys, values, ints(1), 1e-5, prompt,
+                **vars(launch.qkv), pdl=pdl,
+            )  # fmt: skip
+            self_attention.self_attention(
+                half(rows, d), keys, values, ints(16, positions), ints(1), half(rows, d), heads, prompt, pdl=pdl
+            )
+            embed.embed(ints(rows), half(size, d), half(448, d), ints(1), stream, half(d), prompt, pdl=pdl)
     scratch = cross_attention.CrossAttentionScratch(heads, d // heads, launch.cross_shares, torch.device("cpu"))
-    cross_attention.cross_attention(half(rows, d), half(1500, d), half(1500, d), half(rows, d), heads, scratch)
+    for pdl in (False, True) if programmatic else (False,):
+        cross_attention.cross_attention(
+            half(rows, d), half(1500, d), half(1500, d), half(rows, d), heads, scratch, pdl=pdl
+        )  # fmt: skip
     tiles = triton.cdiv(size, launch.vocabulary.block_n)
     peak, candidates = torch.empty(tiles, 8), torch.empty(tiles, 8, 2 * beams, dtype=torch.int64)
     vocabulary.vocabulary(
-        wide, half(size, d), half(d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
+        stream, 0, rows, half(size, d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
         ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary),
     )  # fmt: skip
     state = beam_update.BeamState(positions, torch.device("cpu"))
@@ -122,8 +131,8 @@ def main() -> int:
     """0 when all compile."""
     failed = 0
     for dtype in [getattr(torch, name) for name in sys.argv[1:]] or [torch.float16]:
-        for name, recorder in launches(dtype).items():
-            for capability in (80, 90):
+        for capability in (80, 90):
+            for name, recorder in launches(dtype, capability >= 90).items():
                 try:
                     shared = recorder.compile(capability)
                 except Exception as error:  # any compiler error is a failure to report, whatever its type

@@ -7,16 +7,17 @@ in Triton's interpreter on a CPU, which is how CI tests them.
 import torch
 import triton
 
-from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct
+from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct, Product
 from whisper_speedup.fused.launch import LaunchConfig, Tile
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_update import BeamState, beam_update
 from whisper_speedup.kernels.cross_attention import CrossAttentionScratch, cross_attention
 from whisper_speedup.kernels.embed import embed
 from whisper_speedup.kernels.linear_residual import linear_residual
-from whisper_speedup.kernels.norm_linear import ROWS, norm_linear
+from whisper_speedup.kernels.norm_linear import norm_linear
 from whisper_speedup.kernels.norm_qkv import norm_qkv
 from whisper_speedup.kernels.self_attention import self_attention
+from whisper_speedup.kernels.stream import ROWS, Stream
 from whisper_speedup.kernels.vocabulary import END_OF_TEXT, SUPPRESSED, SUPPRESSED_AT_BEGIN, vocabulary
 
 MAX_BEAMS = 8
@@ -45,7 +46,7 @@ class DeviceDecoder:
         self.cross = torch.zeros(2 * layers, source_positions, width, device=device, dtype=dtype)
         self.keys = torch.zeros(layers, positions, beams, width, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
-        self.stream = torch.zeros(ROWS, width, device=device)
+        self.stream = Stream(width, dtype, device)
         self.query = torch.zeros(ROWS, width, device=device, dtype=dtype)
         self.attended = torch.zeros_like(self.query)
         self.hidden = torch.zeros(ROWS, weights.layers[0].fc1.weight.shape[0], device=device, dtype=dtype)
@@ -63,61 +64,61 @@ class DeviceDecoder:
         length = tokens.shape[0]
         self.state.reset(length)
         self._layers(tokens, length, self.zero, prompt=True)
-        last = self.stream[length - 1 : length]
-        self._choose(last, 1, length, max_total, min_length)
+        self._choose(length - 1, 1, length, max_total, min_length)
 
     def step(self, prompt_length: int, max_total: int, min_length: int) -> None:
         """Decode one token for every beam and advance the search; changes nothing once it is over."""
         beams = self.settings.num_beams
         self._layers(self.state.tokens[:beams], beams, self.state.position, prompt=False)
-        self._choose(self.stream[:beams], beams, prompt_length, max_total, min_length)
+        self._choose(0, beams, prompt_length, max_total, min_length)
 
     def _layers(self, tokens: torch.Tensor, rows: int, start: torch.Tensor, prompt: bool) -> None:
-        weights, launch = self.weights, self.launch
-        stream, query, attended, hidden = (
-            buffer[:rows] for buffer in (self.stream, self.query, self.attended, self.hidden)
-        )
-        embed(tokens, weights.embedding, weights.positions, start, stream, prompt)
-        for index, layer in enumerate(weights.layers):
-            keys, values = self.keys[index], self.values[index]
-            qkv = layer.qkv
+        weights, launch, stream, pdl = self.weights, self.launch, self.stream, self.launch.pdl
+        query, attended, hidden = (buffer[:rows] for buffer in (self.query, self.attended, self.hidden))
+        layers = weights.layers
+        # Whoever writes the stream leaves it for the norm that reads it next.
+        followers = [layer.qkv.gamma for layer in layers[1:]] + [weights.projection.gamma]
+        embed(tokens, weights.embedding, weights.positions, start, stream, layers[0].qkv.gamma, prompt, pdl=pdl)
+        for index, (layer, follower) in enumerate(zip(layers, followers, strict=True)):
+            keys, values, qkv = self.keys[index], self.values[index], layer.qkv
             norm_qkv(
-                stream, qkv.weight, qkv.gamma, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
-                **vars(launch.qkv),
+                stream, qkv.weight, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
+                **vars(launch.qkv), pdl=pdl,
             )  # fmt: skip
             self_attention(
                 query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt, launch.self_block,
-                launch.self_warps,
+                launch.self_warps, pdl,
             )  # fmt: skip
-            linear_residual(attended, layer.self_out.weight, layer.self_out.bias, stream, **vars(launch.out))
-            _normed(stream, layer.query, query, launch.query)
+            self._add(attended, layer.self_out, layer.query.gamma, launch.out)
+            self._normed(layer.query, query, launch.query)
             cross_attention(
                 query, self.cross[2 * index], self.cross[2 * index + 1], attended, weights.heads, self.scratch,
-                launch.cross_block, launch.cross_warps,
+                launch.cross_block, launch.cross_warps, pdl=pdl,
             )  # fmt: skip
-            linear_residual(attended, layer.cross_out.weight, layer.cross_out.bias, stream, **vars(launch.out))
-            _normed(stream, layer.fc1, hidden, launch.fc1, gelu=True)
-            linear_residual(hidden, layer.fc2.weight, layer.fc2.bias, stream, **vars(launch.fc2))
+            self._add(attended, layer.cross_out, layer.fc1.gamma, launch.out)
+            self._normed(layer.fc1, hidden, launch.fc1, gelu=True)
+            self._add(hidden, layer.fc2, follower, launch.fc2)
 
-    def _choose(self, stream: torch.Tensor, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
-        settings, projection = self.settings, self.weights.projection
+    def _normed(self, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False) -> None:
+        norm_linear(
+            self.stream, product.weight, product.w_gamma, product.offset, out, product.eps, gelu, **vars(tile),
+            pdl=self.launch.pdl,
+        )  # fmt: skip
+
+    def _add(self, x: torch.Tensor, product: Product, gamma: torch.Tensor, tile: Tile) -> None:
+        linear_residual(x, product.weight, product.bias, self.stream, gamma, **vars(tile), pdl=self.launch.pdl)
+
+    def _choose(self, first: int, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
+        settings, projection, pdl = self.settings, self.weights.projection, self.launch.pdl
         vocabulary(
-            stream, projection.weight, projection.gamma, projection.w_gamma, projection.offset, self.rules,
+            self.stream, first, sources, projection.weight, projection.w_gamma, projection.offset, self.rules,
             self.state.length, self.peak, self.norm, self.candidates, projection.eps, prompt_length, min_length,
-            **vars(self.launch.vocabulary),
+            **vars(self.launch.vocabulary), pdl=pdl,
         )  # fmt: skip
         beam_update(
             self.state, self.peak, self.norm, self.candidates, sources, settings.num_beams, self.size, prompt_length,
-            max_total, settings.eos, settings.length_penalty, settings.early_stopping, self.launch.update_warps,
+            max_total, settings.eos, settings.length_penalty, settings.early_stopping, self.launch.update_warps, pdl,
         )  # fmt: skip
-
-
-def _normed(
-    stream: torch.Tensor, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False
-) -> torch.Tensor:
-    return norm_linear(
-        stream, product.weight, product.gamma, product.w_gamma, product.offset, out, product.eps, gelu, **vars(tile)
-    )
 
 
 def _rules(settings: DecodingSettings, size: int, device: torch.device) -> torch.Tensor:

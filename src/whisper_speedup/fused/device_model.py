@@ -19,7 +19,7 @@ from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_update import read_hypothesis
-from whisper_speedup.kernels.norm_linear import ROWS
+from whisper_speedup.kernels.stream import ROWS
 
 
 def unserved(settings: DecodingSettings) -> str | None:

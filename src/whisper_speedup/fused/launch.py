@@ -34,6 +34,7 @@ class LaunchConfig:
     self_block: int = 64
     self_warps: int = 4
     update_warps: int = 16
+    pdl: bool = False  # programmatic dependent launch: Hopper and newer
     source: str = field(default="default", compare=False)
 
     def as_dict(self) -> dict[str, Any]:

@@ -17,7 +17,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import ROWS
+from whisper_speedup.kernels.norm_linear import pdl_option
+from whisper_speedup.kernels.stream import ROWS, begin_launch, wait_for_inputs
 from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
 
 NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
@@ -93,9 +94,12 @@ def _beam_update_kernel(
     TILE_BLOCK: tl.constexpr,
     ENTRY_BLOCK: tl.constexpr,
     TIME_BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
+    begin_launch(PDL)
+    wait_for_inputs(PDL)
     if tl.load(done_ptr) != 0:
         return
     slot = tl.arange(0, SLOTS)
@@ -245,6 +249,7 @@ def beam_update(
     length_penalty: float,
     early_stopping: bool | str,
     num_warps: int = 8,
+    pdl: bool = False,
 ) -> None:
     """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
 
@@ -260,7 +265,7 @@ def beam_update(
         state.history, state.finished_scores, state.finished_lengths, state.finished_parents, state.finished_tokens,
         state.ancestry, tiles, vocabulary, positions, prompt_length, max_total, eos, length_penalty, sources, beams,
         keep, early, beams == 1, triton.next_power_of_2(tiles), triton.next_power_of_2(sources * tiles * keep),
-        triton.next_power_of_2(positions), ROWS, SLOTS, num_warps=num_warps,
+        triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps, **pdl_option(pdl),
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import ROWS
+from whisper_speedup.kernels.norm_linear import pdl_option
+from whisper_speedup.kernels.stream import ROWS, begin_launch, prefetch, wait_for_inputs
 
 
 def cross_attention_reference(
@@ -49,14 +50,23 @@ def _cross_attention_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr,
+    SHARE_BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    begin_launch(PDL)
     head = tl.program_id(0)
     part = tl.program_id(1)
     row = tl.arange(0, ROWS)
     inner = tl.arange(0, BLOCK_D)
     inside = inner < HEAD_DIM
     column = head * HEAD_DIM + inner
+    if PDL:
+        # Keys and values are from before this step: ask for this share while the query is still being made.
+        times = tl.minimum(part * share + tl.arange(0, SHARE_BLOCK), n - 1)
+        prefetch(keys_ptr + times * d + head * HEAD_DIM)
+        prefetch(values_ptr + times * d + head * HEAD_DIM)
+    wait_for_inputs(PDL)
     # Transposed throughout: keys are the tall side of the tensor cores' tiles, beams the narrow one.
     tile = (row < rows)[None, :] & inside[:, None]
     q = tl.load(q_ptr + row[None, :] * d + column[:, None], mask=tile, other=0.0)
@@ -129,6 +139,7 @@ def cross_attention(
     block_t: int = 64,
     num_warps: int = 4,
     num_stages: int = 3,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch for query (rows <= 8, d) over keys and values (n, d), rows contiguous. Returns `out` (rows, d)."""
     rows, d = query.shape
@@ -144,7 +155,7 @@ def cross_attention(
     assert query.is_contiguous() and keys.is_contiguous() and values.is_contiguous() and out.is_contiguous()
     _cross_attention_kernel[(heads, shares)](
         query, keys, values, out, scratch.partial, scratch.peak, scratch.norm, scratch.arrived, rows, n, d,
-        head_dim**-0.5, share, shares, head_dim, triton.next_power_of_2(head_dim), block_t, ROWS,
-        num_warps=num_warps, num_stages=num_stages,
+        head_dim**-0.5, share, shares, head_dim, triton.next_power_of_2(head_dim), block_t,
+        triton.next_power_of_2(share), pdl, ROWS, num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     return out

@@ -2,15 +2,15 @@
 
     y = act(norm(x) W^T + b),    norm(x) = (x - mean) * rstd * gamma + beta
 
-The norm's statistics are not known before a row is read once, and waiting for them would leave the memory idle. So
-the product runs on x * gamma while the same loop gathers the statistics, and the norm is applied to the result:
+The norm is applied to the product and not to its input, so that no load waits for the statistics:
 
     norm(x) W^T + b = rstd * ((x * gamma) W^T - mean * (W gamma)) + (W beta + b)
 
-`W gamma` and `W beta + b` are made once, in fp32, by `fold_norm`. x is the fp32 residual stream; x * gamma is rounded
-to the weights' type for the tensor cores, which is the rounding that a half-precision layer norm output has anyway.
+`x * gamma` and the statistics come with the residual stream (stream.py); `W gamma` and `W beta + b` are made once, in
+fp32, by `fold_norm`. x * gamma is rounded to the weights' type for the tensor cores, which is the rounding that a
+half-precision layer norm output has anyway. The weights are the tall operand of the tensor cores and x the narrow one.
 
-Bytes: N * K * 2 of weights, rows * K * 4 of x (from L2 for all programs but the first), rows * N * 2 written.
+Bytes: N * K * 2 of weights, rows * K * 2 of x (from L2 for all programs but the first), rows * N * 2 written.
 For large-v2's query/key/value (3840 x 1280) that is 9.8 MB, 3.3 us at 3.0 TB/s.
 """
 
@@ -18,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-ROWS = 8  # the narrow side of a tensor-core tile; beams, or a prompt's tokens, fill the first few
+from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, norm_statistics, prefetch_rows, wait_for_inputs
 
 
 def fold_norm(
@@ -46,49 +46,37 @@ def norm_linear_reference(
 
 @triton.jit
 def normed_product(
-    x_ptr,
-    gamma_ptr,
+    scaled_ptr,
+    sums_ptr,
     w_ptr,
     w_gamma_ptr,
     offset_ptr,
+    first,
     rows,
+    parts,
     n,
     k,
     eps,
     cols,
+    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
+    PARTS: tl.constexpr,
     ROWS: tl.constexpr,
-    BLOCK_N: tl.constexpr,
 ):
-    """norm(x) W^T + b for the columns `cols` (BLOCK_N,), transposed: fp32 (BLOCK_N, ROWS).
-
-    The weights are the tall operand of the tensor cores and x the narrow one, so that no row is wasted. The
-    statistics gather element by element and are summed once at the end: a sum in each turn would stall the loads.
-    """
+    """norm(x) W^T + b of the stream's rows from `first` on, for the columns `cols`: fp32 (BLOCK_N, ROWS)."""
     row = tl.arange(0, ROWS)
-    acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
-    total = tl.zeros((BLOCK_K, ROWS), dtype=tl.float32)
-    squares = tl.zeros((BLOCK_K, ROWS), dtype=tl.float32)
     live = (row < rows)[None, :]
+    acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
     for start in range(0, k, BLOCK_K):
         inner = start + tl.arange(0, BLOCK_K)
-        if EVEN_K:
-            w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None], other=0.0)
-            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live, other=0.0)
-            gamma = tl.load(gamma_ptr + inner)
-        else:
-            inside = inner < k
-            w = tl.load(
-                w_ptr + cols[:, None] * k + inner[None, :], mask=(cols < n)[:, None] & inside[None, :], other=0.0
-            )
-            x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=live & inside[:, None], other=0.0)
-            gamma = tl.load(gamma_ptr + inner, mask=inside, other=0.0)
-        total += x
-        squares += x * x
-        acc = tl.dot(w, (x * gamma.to(tl.float32)[:, None]).to(w.dtype), acc)
-    mean = tl.sum(total, axis=0) / k
-    rstd = tl.rsqrt(tl.sum(squares, axis=0) / k - mean * mean + eps)
+        w_mask, x_mask = (cols < n)[:, None], live
+        if not EVEN_K:
+            w_mask, x_mask = w_mask & (inner < k)[None, :], x_mask & (inner < k)[:, None]
+        w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
+        x = tl.load(scaled_ptr + (first + row)[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
+        acc = tl.dot(w, x, acc)
+    mean, rstd = norm_statistics(sums_ptr, parts, first + row, k, eps, PARTS, ROWS)
     w_gamma = tl.load(w_gamma_ptr + cols, mask=cols < n, other=0.0)
     offset = tl.load(offset_ptr + cols, mask=cols < n, other=0.0)
     return rstd[None, :] * (acc - mean[None, :] * w_gamma[:, None]) + offset[:, None]
@@ -96,13 +84,14 @@ def normed_product(
 
 @triton.jit
 def _norm_linear_kernel(
-    x_ptr,
-    gamma_ptr,
+    scaled_ptr,
+    sums_ptr,
     w_ptr,
     w_gamma_ptr,
     offset_ptr,
     y_ptr,
     rows,
+    parts,
     n,
     k,
     eps,
@@ -110,12 +99,20 @@ def _norm_linear_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    K_LINES: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    begin_launch(PDL)
+    if PDL:
+        prefetch_rows(w_ptr, cols, n, k, K_LINES)
+    wait_for_inputs(PDL)
     y = normed_product(
-        x_ptr, gamma_ptr, w_ptr, w_gamma_ptr, offset_ptr, rows, n, k, eps, cols, BLOCK_K, EVEN_K, ROWS, BLOCK_N
-    )
+        scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, n, k, eps, cols, BLOCK_N, BLOCK_K,
+        EVEN_K, PARTS, ROWS,
+    )  # fmt: skip
     if GELU:
         y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
     row = tl.arange(0, ROWS)
@@ -124,9 +121,8 @@ def _norm_linear_kernel(
 
 
 def norm_linear(
-    x: torch.Tensor,
+    stream: Stream,
     weight: torch.Tensor,
-    gamma: torch.Tensor,
     w_gamma: torch.Tensor,
     offset: torch.Tensor,
     out: torch.Tensor,
@@ -136,14 +132,24 @@ def norm_linear(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
+    pdl: bool = False,
 ) -> torch.Tensor:
-    """Launch on x (rows <= 8, K) fp32; writes and returns `out` (rows, N) in the weights' type."""
-    rows, k = x.shape
-    n = weight.shape[0]
-    assert rows <= ROWS and weight.shape[1] == k and out.shape == (rows, n)
-    assert x.dtype == torch.float32 and x.is_contiguous() and weight.is_contiguous() and out.is_contiguous()
+    """Launch on the stream's first rows; writes and returns `out` (rows <= 8, N) in the weights' type.
+
+    The stream must have been left with this norm's gamma.
+    """
+    n, k = weight.shape
+    rows = out.shape[0]
+    assert rows <= ROWS and stream.width == k and out.shape == (rows, n)
+    assert stream.scaled.dtype == weight.dtype and weight.is_contiguous() and out.is_contiguous()
     _norm_linear_kernel[(triton.cdiv(n, block_n),)](
-        x, gamma, weight, w_gamma, offset, out, rows, n, k, eps, gelu, block_n, block_k, k % block_k == 0, ROWS,
-        num_warps=num_warps, num_stages=num_stages,
+        stream.scaled, stream.sums, weight, w_gamma, offset, out, rows, stream.parts, n, k, eps, gelu, block_n, block_k,
+        k % block_k == 0, triton.next_power_of_2(stream.parts), triton.next_power_of_2(triton.cdiv(k, 64)), pdl, ROWS,
+        num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     return out
+
+
+def pdl_option(pdl: bool) -> dict[str, bool]:
+    """The launch option for programmatic dependent launch; absent where it is off, for Triton's interpreter."""
+    return {"launch_pdl": True} if pdl else {}

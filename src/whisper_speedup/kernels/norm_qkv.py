@@ -13,7 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import ROWS, norm_linear_reference, normed_product
+from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product, pdl_option
+from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, prefetch_rows, wait_for_inputs
 
 
 def norm_qkv_reference(
@@ -39,8 +40,8 @@ def norm_qkv_reference(
 
 @triton.jit
 def _norm_qkv_kernel(
-    x_ptr,
-    gamma_ptr,
+    scaled_ptr,
+    sums_ptr,
     w_ptr,
     w_gamma_ptr,
     offset_ptr,
@@ -49,6 +50,7 @@ def _norm_qkv_kernel(
     values_ptr,
     start_ptr,
     rows,
+    parts,
     d,
     beams,
     eps,
@@ -56,12 +58,20 @@ def _norm_qkv_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    K_LINES: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    begin_launch(PDL)
+    if PDL:
+        prefetch_rows(w_ptr, cols, 3 * d, d, K_LINES)
+    wait_for_inputs(PDL)
     y = normed_product(
-        x_ptr, gamma_ptr, w_ptr, w_gamma_ptr, offset_ptr, rows, 3 * d, d, eps, cols, BLOCK_K, EVEN_K, ROWS, BLOCK_N
-    ).to(q_ptr.dtype.element_ty)
+        scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, 3 * d, d, eps, cols, BLOCK_N, BLOCK_K,
+        EVEN_K, PARTS, ROWS,
+    ).to(q_ptr.dtype.element_ty)  # fmt: skip
     row = tl.arange(0, ROWS)
     start = tl.load(start_ptr)
     if PROMPT:
@@ -78,9 +88,8 @@ def _norm_qkv_kernel(
 
 
 def norm_qkv(
-    x: torch.Tensor,
+    stream: Stream,
     weight: torch.Tensor,
-    gamma: torch.Tensor,
     w_gamma: torch.Tensor,
     offset: torch.Tensor,
     query: torch.Tensor,
@@ -93,15 +102,18 @@ def norm_qkv(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
+    pdl: bool = False,
 ) -> torch.Tensor:
-    """Launch on x (rows <= 8, d) fp32; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
-    rows, d = x.shape
+    """Launch on the stream's first rows; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
+    rows, d = query.shape
     positions, beams, _ = keys.shape
-    assert rows <= ROWS and weight.shape == (3 * d, d) and query.shape == (rows, d) and values.shape == keys.shape
+    assert rows <= ROWS and stream.width == d and weight.shape == (3 * d, d) and values.shape == keys.shape
     assert rows <= (positions if prompt else beams)
-    assert x.dtype == torch.float32 and x.is_contiguous() and weight.is_contiguous() and keys.is_contiguous()
+    assert weight.is_contiguous() and keys.is_contiguous() and query.is_contiguous()
     _norm_qkv_kernel[(triton.cdiv(3 * d, block_n),)](
-        x, gamma, weight, w_gamma, offset, query, keys, values, start, rows, d, beams, eps, prompt,
-        block_n, block_k, d % block_k == 0, ROWS, num_warps=num_warps, num_stages=num_stages,
+        stream.scaled, stream.sums, weight, w_gamma, offset, query, keys, values, start, rows, stream.parts, d, beams,
+        eps, prompt, block_n, block_k, d % block_k == 0, triton.next_power_of_2(stream.parts),
+        triton.next_power_of_2(triton.cdiv(d, 64)), pdl, ROWS,
+        num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     return query

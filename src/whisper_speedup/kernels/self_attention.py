@@ -12,6 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from whisper_speedup.kernels.norm_linear import pdl_option
+from whisper_speedup.kernels.stream import begin_launch, wait_for_inputs
+
 
 def self_attention_reference(
     query: torch.Tensor,
@@ -53,7 +56,10 @@ def _self_attention_kernel(
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    begin_launch(PDL)
+    wait_for_inputs(PDL)
     head = tl.program_id(0)
     row = tl.program_id(1)
     length = tl.load(start_ptr) + 1
@@ -95,6 +101,7 @@ def self_attention(
     prompt: bool = False,
     block_t: int = 64,
     num_warps: int = 4,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch for (rows, d) queries; `start` int32 (1,) and `ancestry` int32 on the device. Returns `out` (rows, d)."""
     rows, d = query.shape
@@ -104,6 +111,6 @@ def self_attention(
     head_dim = d // heads
     _self_attention_kernel[(heads, rows)](
         query, keys, values, ancestry, start, out, d, beams, positions, head_dim**-0.5, prompt, head_dim,
-        triton.next_power_of_2(head_dim), block_t, num_warps=num_warps,
+        triton.next_power_of_2(head_dim), block_t, pdl, num_warps=num_warps, **pdl_option(pdl),
     )  # fmt: skip
     return out

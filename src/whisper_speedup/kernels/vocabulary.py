@@ -16,7 +16,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import ROWS, norm_linear_reference, normed_product
+from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product, pdl_option
+from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, wait_for_inputs
 
 SUPPRESSED, SUPPRESSED_AT_BEGIN, END_OF_TEXT = 1, 2, 4
 LOWEST: tl.constexpr = tl.constexpr(-(2**63))
@@ -62,8 +63,8 @@ def candidate_index(packed):
 
 @triton.jit
 def _vocabulary_kernel(
-    x_ptr,
-    gamma_ptr,
+    scaled_ptr,
+    sums_ptr,
     w_ptr,
     w_gamma_ptr,
     offset_ptr,
@@ -72,7 +73,9 @@ def _vocabulary_kernel(
     peak_ptr,
     norm_ptr,
     candidates_ptr,
+    first,
     rows,
+    parts,
     n,
     d,
     eps,
@@ -82,13 +85,18 @@ def _vocabulary_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
+    PARTS: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    begin_launch(PDL)
+    wait_for_inputs(PDL)
     tile = tl.program_id(0)
     cols = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     z = normed_product(
-        x_ptr, gamma_ptr, w_ptr, w_gamma_ptr, offset_ptr, rows, n, d, eps, cols, BLOCK_K, EVEN_K, ROWS, BLOCK_N
-    )
+        scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, first, rows, parts, n, d, eps, cols, BLOCK_N, BLOCK_K,
+        EVEN_K, PARTS, ROWS,
+    )  # fmt: skip
     inside = cols < n
     z = tl.where(inside[:, None], z, float("-inf"))
     row = tl.arange(0, ROWS)
@@ -112,9 +120,10 @@ def _vocabulary_kernel(
 
 
 def vocabulary(
-    x: torch.Tensor,
+    stream: Stream,
+    first: int,
+    rows: int,
     embedding: torch.Tensor,
-    gamma: torch.Tensor,
     w_gamma: torch.Tensor,
     offset: torch.Tensor,
     rules: torch.Tensor,
@@ -129,20 +138,22 @@ def vocabulary(
     block_k: int = 64,
     num_warps: int = 4,
     num_stages: int = 3,
+    pdl: bool = False,
 ) -> None:
-    """Launch on x (rows <= 8, d) fp32; `length` int32 (1,) is the sequences' length so far, prompt included.
+    """Launch on `rows` rows of the stream, from row `first`; `length` int32 (1,): tokens so far, prompt included.
 
     Writes peak and norm (tiles, 8) fp32 and candidates (tiles, 8, keep) int64, tiles = ceil(V / block_n); only the
     first `rows` rows of each tile are written.
     """
-    rows, d = x.shape
-    n = embedding.shape[0]
+    n, d = embedding.shape
     tiles = triton.cdiv(n, block_n)
     keep = candidates.shape[2]
-    assert rows <= ROWS and embedding.shape[1] == d and rules.shape == (n,) and rules.dtype == torch.int8
+    assert first + rows <= ROWS and stream.width == d and rules.shape == (n,) and rules.dtype == torch.int8
     assert peak.shape == norm.shape == (tiles, ROWS) and candidates.shape == (tiles, ROWS, keep)
-    assert x.dtype == torch.float32 and x.is_contiguous() and embedding.is_contiguous() and keep <= block_n
+    assert embedding.is_contiguous() and keep <= block_n
     _vocabulary_kernel[(tiles,)](
-        x, gamma, embedding, w_gamma, offset, rules, length, peak, norm, candidates, rows, n, d, eps, prompt_length,
-        min_length, keep, block_n, block_k, d % block_k == 0, ROWS, num_warps=num_warps, num_stages=num_stages,
+        stream.scaled, stream.sums, embedding, w_gamma, offset, rules, length, peak, norm, candidates, first, rows,
+        stream.parts, n, d, eps, prompt_length, min_length, keep, block_n, block_k, d % block_k == 0,
+        triton.next_power_of_2(stream.parts), pdl, ROWS,
+        num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
