@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "notebook, no_grad": {"engine": "huggingface", "precision": "autocast", "grad_mode": "no_grad"},
     "half": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad"},
     "half, reorder fix": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad", "reorder_fix": True},
-    "fused, no dependent launch": {"engine": "fused", "pdl": False},
-    "fused": {"engine": "fused", "pdl": True},
+    "fused": {"engine": "fused"},
 }
 
 
@@ -106,7 +104,6 @@ def child(arguments: argparse.Namespace) -> None:
 
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
-    from whisper_speedup.fused import launch
     from whisper_speedup.measure.bandwidth import copy_bandwidth
     from whisper_speedup.params import GenerationParams, MeasureParams
 
@@ -114,10 +111,6 @@ def child(arguments: argparse.Namespace) -> None:
     chosen = dict(ENGINES[arguments.child])
     engine_name = chosen.pop("engine")
     device = torch.device("cuda")
-    pdl = chosen.pop("pdl", None)
-    if pdl is not None:
-        configured = launch.load_launch_config
-        launch.load_launch_config = lambda gpu, width: replace(configured(gpu, width), pdl=pdl)
     baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **chosen}
     measure = MeasureParams.model_validate(
         {"device": "cuda", "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,

@@ -89,15 +89,15 @@ class DeviceDecoder:
                 query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt, launch.self_block,
                 launch.self_warps, pdl,
             )  # fmt: skip
-            self._add(attended, layer.self_out, layer.query.gamma, launch.out)
+            self._add(attended, layer.self_out, layer.query.gamma, launch.out, launch.out_splits)
             self._normed(layer.query, query, launch.query)
             cross_attention(
                 query, self.cross[2 * index], self.cross[2 * index + 1], attended, weights.heads, self.scratch,
-                launch.cross_block, launch.cross_warps, pdl=pdl,
+                launch.cross_block, launch.cross_warps, launch.cross_stages, pdl,
             )  # fmt: skip
-            self._add(attended, layer.cross_out, layer.fc1.gamma, launch.out)
+            self._add(attended, layer.cross_out, layer.fc1.gamma, launch.out, launch.out_splits)
             self._normed(layer.fc1, hidden, launch.fc1, gelu=True)
-            self._add(hidden, layer.fc2, follower, launch.fc2)
+            self._add(hidden, layer.fc2, follower, launch.fc2, launch.fc2_splits)
 
     def _normed(self, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False) -> None:
         norm_linear(
@@ -105,8 +105,10 @@ class DeviceDecoder:
             pdl=self.launch.pdl,
         )  # fmt: skip
 
-    def _add(self, x: torch.Tensor, product: Product, gamma: torch.Tensor, tile: Tile) -> None:
-        linear_residual(x, product.weight, product.bias, self.stream, gamma, **vars(tile), pdl=self.launch.pdl)
+    def _add(self, x: torch.Tensor, product: Product, gamma: torch.Tensor, tile: Tile, splits: int) -> None:
+        linear_residual(
+            x, product.weight, product.bias, self.stream, gamma, **vars(tile), splits=splits, pdl=self.launch.pdl
+        )
 
     def _choose(self, first: int, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
         settings, projection, pdl = self.settings, self.weights.projection, self.launch.pdl

@@ -96,6 +96,7 @@ class DeviceWhisper:
                 run()
         torch.cuda.current_stream(self.device).wait_stream(side)
         torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()  # what the kernel-by-kernel runs took; the graphs have a pool of their own
         pool = torch.cuda.graph_pool_handle()
         for name, run in work.items():
             graph = torch.cuda.CUDAGraph()

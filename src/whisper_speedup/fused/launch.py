@@ -34,7 +34,10 @@ class LaunchConfig:
     self_block: int = 64
     self_warps: int = 4
     update_warps: int = 16
-    pdl: bool = False  # programmatic dependent launch: Hopper and newer
+    fc2_splits: int = 1
+    out_splits: int = 1
+    cross_stages: int = 3
+    pdl: int = 0  # programmatic dependent launch, Hopper and newer: bits of kernels/stream.py
     source: str = field(default="default", compare=False)
 
     def as_dict(self) -> dict[str, Any]:

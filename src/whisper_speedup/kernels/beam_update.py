@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, begin_launch, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, begin_launch, near_end, wait_for_inputs
 from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
 
 NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
@@ -100,6 +100,7 @@ def _beam_update_kernel(
 ):
     begin_launch(PDL)
     wait_for_inputs(PDL)
+    near_end(PDL)
     if tl.load(done_ptr) != 0:
         return
     slot = tl.arange(0, SLOTS)
@@ -249,7 +250,7 @@ def beam_update(
     length_penalty: float,
     early_stopping: bool | str,
     num_warps: int = 8,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> None:
     """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
 

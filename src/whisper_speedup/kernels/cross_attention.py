@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, begin_launch, prefetch, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, begin_launch, near_end, prefetch, wait_for_inputs
 
 
 def cross_attention_reference(
@@ -61,7 +61,7 @@ def _cross_attention_kernel(
     inner = tl.arange(0, BLOCK_D)
     inside = inner < HEAD_DIM
     column = head * HEAD_DIM + inner
-    if PDL:
+    if PDL & 4:
         # Keys and values are from before this step: ask for this share while the query is still being made.
         times = tl.minimum(part * share + tl.arange(0, SHARE_BLOCK), n - 1)
         prefetch(keys_ptr + times * d + head * HEAD_DIM)
@@ -88,6 +88,7 @@ def _cross_attention_kernel(
         norm = norm * shrink + tl.sum(weight, axis=0)
         acc = tl.dot(tl.trans(value), weight.to(value.dtype), acc * shrink[None, :])
         peak = new_peak
+    near_end(PDL)
     base = (head * SHARES + part) * ROWS + row
     tl.store(peak_ptr + base, peak)
     tl.store(norm_ptr + base, norm)
@@ -139,7 +140,7 @@ def cross_attention(
     block_t: int = 64,
     num_warps: int = 4,
     num_stages: int = 3,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> torch.Tensor:
     """Launch for query (rows <= 8, d) over keys and values (n, d), rows contiguous. Returns `out` (rows, d)."""
     rows, d = query.shape

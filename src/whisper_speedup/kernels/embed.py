@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, leave_for_norm, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, leave_for_norm, near_end, wait_for_inputs
 
 
 def embed_reference(
@@ -44,6 +44,7 @@ def _embed_kernel(
 ):
     begin_launch(PDL)
     wait_for_inputs(PDL)
+    near_end(PDL)
     part = tl.program_id(0)
     row = tl.arange(0, ROWS)
     cols = part * BLOCK + tl.arange(0, BLOCK)
@@ -69,7 +70,7 @@ def embed(
     gamma: torch.Tensor,
     prompt: bool = False,
     block: int = 64,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> Stream:
     """Launch for tokens (rows <= 8,) int32; `start` int32 (1,) on the device. Writes the stream's first rows."""
     rows, d = tokens.shape[0], stream.width

@@ -6,6 +6,9 @@ x is in the weights' type, the residual stream in fp32: 32 layers add to it 96 t
 rounding out of the text. Each program owns its columns of r, so adding in place is safe; it also leaves r * gamma and
 the partial sums that the next layer norm needs (stream.py).
 
+A long K over few columns leaves SMs idle, so K can be split: each program of a column tile writes its partial product,
+and the last to arrive adds them in the order of the splits, so the result does not depend on who was last.
+
 Bytes: N * K * 2 of weights, rows * K * 2 of x (from L2 for all programs but the first), rows * N * 10 of the stream.
 For large-v2's fc2 (1280 x 5120) that is 13.1 MB, 4.4 us at 3.0 TB/s; for an output product (1280 x 1280) 1.1 us.
 """
@@ -15,7 +18,15 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, leave_for_norm, prefetch_rows, wait_for_inputs
+from whisper_speedup.kernels.stream import (
+    ROWS,
+    Stream,
+    begin_launch,
+    leave_for_norm,
+    near_end,
+    prefetch_rows,
+    wait_for_inputs,
+)
 
 
 def linear_residual_reference(
@@ -34,6 +45,8 @@ def _linear_residual_kernel(
     gamma_ptr,
     scaled_ptr,
     sums_ptr,
+    partial_ptr,
+    arrived_ptr,
     rows,
     n,
     k,
@@ -41,19 +54,22 @@ def _linear_residual_kernel(
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
     K_LINES: tl.constexpr,
+    SPLITS: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     part = tl.program_id(0)
+    split = tl.program_id(1)
     cols = part * BLOCK_N + tl.arange(0, BLOCK_N)
     begin_launch(PDL)
-    if PDL:
+    if PDL & 4:
         prefetch_rows(w_ptr, cols, n, k, K_LINES)
     wait_for_inputs(PDL)
     row = tl.arange(0, ROWS)
     live = (row < rows)[None, :]
     acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
-    for start in range(0, k, BLOCK_K):
+    share = tl.cdiv(tl.cdiv(k, SPLITS), BLOCK_K) * BLOCK_K
+    for start in range(split * share, tl.minimum(split * share + share, k), BLOCK_K):
         inner = start + tl.arange(0, BLOCK_K)
         w_mask, x_mask = (cols < n)[:, None], live
         if not EVEN_K:
@@ -61,6 +77,20 @@ def _linear_residual_kernel(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         acc = tl.dot(w, x, acc)
+    near_end(PDL)
+    if SPLITS > 1:
+        narrow = tl.arange(0, BLOCK_N)[:, None] * ROWS + row[None, :]
+        tl.store(partial_ptr + (part * SPLITS + split) * BLOCK_N * ROWS + narrow, acc)
+        # All threads' stores must be out before the count says so, and no load may run ahead of it.
+        tl.debug_barrier()
+        before = tl.atomic_add(arrived_ptr + part, 1, sem="acq_rel")
+        tl.debug_barrier()
+        if before < SPLITS - 1:
+            return
+        acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
+        for other in range(SPLITS):
+            acc += tl.load(partial_ptr + (part * SPLITS + other) * BLOCK_N * ROWS + narrow, cache_modifier=".cg")
+        tl.store(arrived_ptr + part, 0)  # ready for the next launch
     bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
     inside = live & (cols < n)[:, None]
     place = r_ptr + row[None, :] * n + cols[:, None]
@@ -79,7 +109,8 @@ def linear_residual(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
-    pdl: bool = False,
+    splits: int = 1,
+    pdl: int = 0,
 ) -> Stream:
     """Launch on x (rows <= 8, K) in the weights' type; adds to the stream's first rows and leaves it for `gamma`."""
     rows, k = x.shape
@@ -87,9 +118,10 @@ def linear_residual(
     assert rows <= ROWS and weight.shape[1] == k and stream.width == n and gamma.shape == (n,) and block_n >= 8
     assert x.dtype == weight.dtype and x.is_contiguous() and weight.is_contiguous()
     parts = triton.cdiv(n, block_n)
-    _linear_residual_kernel[(parts,)](
-        x, weight, bias, stream.residual, gamma, stream.scaled, stream.sums, rows, n, k, block_n, block_k,
-        k % block_k == 0, triton.next_power_of_2(triton.cdiv(k, 64)), pdl, ROWS,
+    partial, arrived = stream.split_scratch(parts * splits * block_n, parts)
+    _linear_residual_kernel[(parts, splits)](
+        x, weight, bias, stream.residual, gamma, stream.scaled, stream.sums, partial, arrived, rows, n, k, block_n,
+        block_k, k % block_k == 0, triton.next_power_of_2(triton.cdiv(k, 64)), splits, pdl, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     stream.wrote(parts)

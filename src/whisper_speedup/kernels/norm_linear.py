@@ -18,15 +18,25 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, norm_statistics, prefetch_rows, wait_for_inputs
+from whisper_speedup.kernels.stream import (
+    ROWS,
+    Stream,
+    begin_launch,
+    near_end,
+    norm_statistics,
+    prefetch_rows,
+    wait_for_inputs,
+)
 
 
 def fold_norm(
     weight: torch.Tensor, bias: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`W gamma` and `W beta + b`, both (N,) fp32, from W (N, K), b (N,), gamma and beta (K,)."""
-    wide = weight.float()
-    return wide @ gamma.float(), wide @ beta.float() + bias.float()
+    both = torch.stack([gamma.float(), beta.float()], dim=1)
+    # Some rows at a time: the whole vocabulary in fp32 would be the engine's peak of memory.
+    folded = torch.cat([rows.float() @ both for rows in weight.split(4096)])
+    return folded[:, 0].contiguous(), folded[:, 1] + bias.float()
 
 
 def norm_linear_reference(
@@ -62,6 +72,7 @@ def normed_product(
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
     PARTS: tl.constexpr,
+    PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     """norm(x) W^T + b of the stream's rows from `first` on, for the columns `cols`: fp32 (BLOCK_N, ROWS)."""
@@ -76,6 +87,7 @@ def normed_product(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(scaled_ptr + (first + row)[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         acc = tl.dot(w, x, acc)
+    near_end(PDL)
     mean, rstd = norm_statistics(sums_ptr, parts, first + row, k, eps, PARTS, ROWS)
     w_gamma = tl.load(w_gamma_ptr + cols, mask=cols < n, other=0.0)
     offset = tl.load(offset_ptr + cols, mask=cols < n, other=0.0)
@@ -106,12 +118,12 @@ def _norm_linear_kernel(
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     begin_launch(PDL)
-    if PDL:
+    if PDL & 4:
         prefetch_rows(w_ptr, cols, n, k, K_LINES)
     wait_for_inputs(PDL)
     y = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, n, k, eps, cols, BLOCK_N, BLOCK_K,
-        EVEN_K, PARTS, ROWS,
+        EVEN_K, PARTS, PDL, ROWS,
     )  # fmt: skip
     if GELU:
         y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
@@ -132,7 +144,7 @@ def norm_linear(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> torch.Tensor:
     """Launch on the stream's first rows; writes and returns `out` (rows <= 8, N) in the weights' type.
 
@@ -150,6 +162,6 @@ def norm_linear(
     return out
 
 
-def pdl_option(pdl: bool) -> dict[str, bool]:
+def pdl_option(pdl: int) -> dict[str, bool]:
     """The launch option for programmatic dependent launch; absent where it is off, for Triton's interpreter."""
     return {"launch_pdl": True} if pdl else {}

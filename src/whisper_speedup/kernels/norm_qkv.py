@@ -65,12 +65,12 @@ def _norm_qkv_kernel(
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     begin_launch(PDL)
-    if PDL:
+    if PDL & 4:
         prefetch_rows(w_ptr, cols, 3 * d, d, K_LINES)
     wait_for_inputs(PDL)
     y = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, 3 * d, d, eps, cols, BLOCK_N, BLOCK_K,
-        EVEN_K, PARTS, ROWS,
+        EVEN_K, PARTS, PDL, ROWS,
     ).to(q_ptr.dtype.element_ty)  # fmt: skip
     row = tl.arange(0, ROWS)
     start = tl.load(start_ptr)
@@ -102,7 +102,7 @@ def norm_qkv(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> torch.Tensor:
     """Launch on the stream's first rows; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
     rows, d = query.shape

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import begin_launch, wait_for_inputs
+from whisper_speedup.kernels.stream import begin_launch, near_end, wait_for_inputs
 
 
 def self_attention_reference(
@@ -87,6 +87,7 @@ def _self_attention_kernel(
         norm = norm * shrink + tl.sum(weight, axis=0)
         acc = acc * shrink + tl.sum(value * weight[:, None], axis=0)
         peak = new_peak
+    near_end(PDL)
     tl.store(y_ptr + row * d + column, (acc / norm).to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -101,7 +102,7 @@ def self_attention(
     prompt: bool = False,
     block_t: int = 64,
     num_warps: int = 4,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> torch.Tensor:
     """Launch for (rows, d) queries; `start` int32 (1,) and `ancestry` int32 on the device. Returns `out` (rows, d)."""
     rows, d = query.shape

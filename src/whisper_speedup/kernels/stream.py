@@ -25,8 +25,17 @@ class Stream:
         self.residual = torch.zeros(ROWS, width, device=device)
         self.scaled = torch.zeros(ROWS, width, device=device, dtype=dtype)
         self.sums = torch.zeros(triton.cdiv(width, 8), ROWS, 2, device=device)
+        # Scratch for products that split K (linear_residual.py): at most 8 splits.
+        self.partial = torch.zeros(8 * triton.cdiv(width, 32) * 32 * ROWS, device=device)
+        self.arrived = torch.zeros(triton.cdiv(width, 8), dtype=torch.int32, device=device)
         self.parts = 1
         self.width = width
+
+    def split_scratch(self, columns: int, parts: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Room for partial products of `columns` columns, and arrival counts of `parts` column tiles."""
+        assert columns * ROWS <= self.partial.numel()
+        assert parts <= self.arrived.numel()
+        return self.partial, self.arrived
 
     def wrote(self, parts: int) -> None:
         """Record that a kernel of `parts` programs has written the stream."""
@@ -34,17 +43,29 @@ class Stream:
         self.parts = parts
 
 
+# Programmatic dependent launch, as bits of a kernel's `pdl`: when it lets the next kernel start, and whether it asks
+# for its weights before it waits for its inputs. 0 is an ordinary launch.
+SIGNAL_LATE, SIGNAL_EARLY, PREFETCH = 1, 2, 4
+
+
 @triton.jit
 def begin_launch(PDL: tl.constexpr):
-    """With programmatic dependent launch: let the next kernel start, before this one waits for the one before it."""
-    if PDL:
+    """At a kernel's start: let the next kernel start at once, if it is to be early."""
+    if PDL & 2:
+        gdc_launch_dependents()
+
+
+@triton.jit
+def near_end(PDL: tl.constexpr):
+    """When a kernel's loads are done: let the next kernel start, if it is to be late."""
+    if PDL & 1:
         gdc_launch_dependents()
 
 
 @triton.jit
 def wait_for_inputs(PDL: tl.constexpr):
-    """With programmatic dependent launch: everything that earlier kernels wrote is visible from here on."""
-    if PDL:
+    """Everything that earlier kernels wrote is visible from here on."""
+    if PDL != 0:
         gdc_wait()
 
 

@@ -95,7 +95,7 @@ def _vocabulary_kernel(
     cols = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     z = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, first, rows, parts, n, d, eps, cols, BLOCK_N, BLOCK_K,
-        EVEN_K, PARTS, ROWS,
+        EVEN_K, PARTS, PDL, ROWS,
     )  # fmt: skip
     inside = cols < n
     z = tl.where(inside[:, None], z, float("-inf"))
@@ -138,7 +138,7 @@ def vocabulary(
     block_k: int = 64,
     num_warps: int = 4,
     num_stages: int = 3,
-    pdl: bool = False,
+    pdl: int = 0,
 ) -> None:
     """Launch on `rows` rows of the stream, from row `first`; `length` int32 (1,): tokens so far, prompt included.
 
