@@ -58,3 +58,17 @@ def oracle(
         if all(finished) and (early_stopping is True or not reachable > threshold):
             break
     return pool[0][1], pool[0][0], steps
+
+
+def random_language(seed: int, vocabulary: int, quantise: float) -> Callable[[list[list[int]]], torch.Tensor]:
+    """Logits that depend on the whole sequence, the same for the same sequence; rounded when `quantise` is not 0."""
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(vocabulary, vocabulary, generator=generator) * 2
+    drift = torch.randn(64, vocabulary, generator=generator)
+    drift[:, 1] += 2.5  # end-of-text, in all of these tests
+
+    def logits_of(sequences: list[list[int]]) -> torch.Tensor:
+        rows = torch.stack([table[s[-1]] + 0.5 * table[s[-2]] + drift[(sum(s) + len(s)) % 64] for s in sequences])
+        return torch.round(rows / quantise) * quantise if quantise else rows
+
+    return logits_of

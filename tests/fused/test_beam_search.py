@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from beam_search_oracle import oracle
+from beam_search_oracle import oracle, random_language
 
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Suppression
 from whisper_speedup.fused.settings import DecodingSettings
@@ -30,20 +30,6 @@ def random_settings(seed: int) -> tuple[DecodingSettings, int]:
         max_positions=64,
     )
     return settings, chance.choice([40, 97])
-
-
-def random_language(seed: int, vocabulary: int, quantise: float):
-    """Logits that depend on the whole sequence, the same for the same sequence; rounded when `quantise` is not 0."""
-    generator = torch.Generator().manual_seed(seed)
-    table = torch.randn(vocabulary, vocabulary, generator=generator) * 2
-    drift = torch.randn(64, vocabulary, generator=generator)
-    drift[:, EOS] += 2.5
-
-    def logits_of(sequences: list[list[int]]) -> torch.Tensor:
-        rows = torch.stack([table[s[-1]] + 0.5 * table[s[-2]] + drift[(sum(s) + len(s)) % 64] for s in sequences])
-        return torch.round(rows / quantise) * quantise if quantise else rows
-
-    return logits_of
 
 
 def search(settings: DecodingSettings, logits_of) -> tuple[list[int], float, int]:
