@@ -3,7 +3,7 @@
     python benchmarks/step_times.py --size large-v2 --seconds 130 --write
 
 A kernel that is fastest alone need not be so among its neighbours, so the step itself is timed: synthetic weights, 45
-replays after a prompt. Starts from the GPU's committed configuration; `--write` keeps the best one there. One JSON a run.
+replays after a prompt. Starts from the GPU's committed configuration; `--write` keeps the best there. One JSON a run.
 """
 
 import argparse
