@@ -1,13 +1,7 @@
-"""Kernels run in Triton's interpreter on a CPU, and compiled on a GPU (make test-gpu)."""
-
-import os
+"""Kernels run in Triton's interpreter on a CPU (tests/conftest.py), and compiled on a GPU (make test-gpu)."""
 
 import pytest
 import torch
-
-# Triton decides when a kernel is defined, so this must come before any kernel is imported.
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture
