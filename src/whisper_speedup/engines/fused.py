@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
+from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.params import FusedParams, GenerationParams
+from whisper_speedup.prompt import prompt_tokens
 
 
 class Fused:

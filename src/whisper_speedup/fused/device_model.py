@@ -5,6 +5,7 @@ never waits for the step it has just started. A step after the search is over ch
 started too many does no harm.
 """
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ from transformers import WhisperForConditionalGeneration
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
-from whisper_speedup.fused.device_weights import pack_device_weights
+from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.segments import decode_windows
@@ -57,18 +58,31 @@ class DeviceWhisper:
         dtype: torch.dtype,
         launch: LaunchConfig,
         graphs: bool = True,
+        weights: DeviceWeights | None = None,
     ) -> None:
-        self.settings, self.device, self.launch = settings, device, launch
+        """`weights`: the decoder's where they are packed already."""
+        self.device, self.launch = device, launch
         self.frames = model.config.max_source_positions * 2
+        self.mels = model.config.num_mel_bins
         self.encoder = Encoder(model, device, dtype)
-        self.weights = pack_device_weights(model, device, dtype)
+        self.weights = weights if weights is not None else pack_device_weights(model, device, dtype)
         self.source_positions = model.config.max_source_positions
+        self.use_graphs = graphs
+        self._use(settings)
+
+    def _use(self, settings: DecodingSettings) -> None:
+        self.settings = settings
         self.decoder = self._decoder(settings.max_total(0))
-        self.features = torch.zeros(1, model.config.num_mel_bins, self.frames, device=device)
-        self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
+        self.features = torch.zeros(1, self.mels, self.frames, device=self.device)
+        self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=self.device)
         self.prompt_length = len(settings.prompt)
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
-        self.use_graphs = graphs
+
+    def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
+        """Another one over the same packed weights, with buffers and graphs of its own."""
+        other = copy.copy(self)
+        other._use(settings)
+        return other
 
     def _decoder(self, positions: int) -> DeviceDecoder:
         return DeviceDecoder(self.weights, self.settings, self.source_positions, positions, self.launch)

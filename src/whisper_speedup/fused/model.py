@@ -1,5 +1,6 @@
 """The fused engine's decode of one utterance: encoder, prompt, steps, beam search, and Whisper's cut at timestamps."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -11,7 +12,7 @@ from whisper_speedup.fused.decoder import prefill, step
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
-from whisper_speedup.fused.weights import pack_decoder
+from whisper_speedup.fused.weights import LayerStack, pack_decoder
 
 
 class FusedWhisper:
@@ -27,18 +28,29 @@ class FusedWhisper:
         settings: DecodingSettings,
         device: torch.device,
         dtype: torch.dtype,
+        stack: LayerStack | None = None,
     ) -> None:
-        self.settings = settings
+        """`stack`: the decoder's layers where they are packed already."""
         self.device = device
         self.dtype = dtype
-        self.weights = pack_decoder(model, device, dtype)
+        self.weights = pack_decoder(model, device, dtype, stack)
         self.encoder = Encoder(model, device, dtype)
-        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
-        self.suppression = Suppression(settings, device)
         self.frames = model.config.max_source_positions * 2
-        not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=device)
+        self._use(settings)
+
+    def _use(self, settings: DecodingSettings) -> None:
+        self.settings = settings
+        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
+        self.suppression = Suppression(settings, self.device)
+        not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=self.device)
         not_language[list(settings.languages)] = False
         self.not_language = not_language
+
+    def with_settings(self, settings: DecodingSettings) -> "FusedWhisper":
+        """Another one over the same packed weights."""
+        other = copy.copy(self)
+        other._use(settings)
+        return other
 
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
