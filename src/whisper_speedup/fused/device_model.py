@@ -61,7 +61,7 @@ class DeviceWhisper:
         weights: DeviceWeights | None = None,
     ) -> None:
         """`weights`: the decoder's where they are packed already."""
-        self.device, self.launch = device, launch
+        self.device, self.dtype, self.launch = device, dtype, launch
         self.frames = model.config.max_source_positions * 2
         self.mels = model.config.num_mel_bins
         self.encoder = Encoder(model, device, dtype)
@@ -89,8 +89,6 @@ class DeviceWhisper:
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Compile the kernels and capture the graphs, once, and decode."""
-        if self.use_graphs and not self.graphs:
-            self.capture()
         self.generate(features)
 
     @torch.inference_mode()
@@ -123,6 +121,8 @@ class DeviceWhisper:
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
         """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel)."""
+        if self.use_graphs and not self.graphs:
+            self.capture()
 
         def decode(window: torch.Tensor, segment: int) -> Hypothesis:
             return self._window(window, segment, longest)

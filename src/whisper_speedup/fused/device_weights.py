@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
 from whisper_speedup.kernels.norm_linear import fold_norm
 
@@ -56,6 +57,13 @@ def pack_device_weights(
     model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
 ) -> DeviceWeights:
     """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests)."""
+    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype)
+
+
+def pack_device_decoder(
+    decoder: WhisperDecoder, projection: torch.Tensor, device: torch.device, dtype: torch.dtype
+) -> DeviceWeights:
+    """The same for a decoder alone and the matrix (vocabulary, d) that makes its logits."""
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
@@ -71,11 +79,9 @@ def pack_device_weights(
     def product(module: torch.nn.Linear) -> Product:
         return Product(to(module.weight), to(module.bias))
 
-    decoder = model.model.decoder
     cross = [m for layer in decoder.layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)]
     biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in cross]
     embedding = to(decoder.embed_tokens.weight)
-    projection = model.proj_out.weight
     tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     zeros = embedding.new_zeros(embedding.shape[0])
     return DeviceWeights(
@@ -97,5 +103,5 @@ def pack_device_weights(
         embedding=embedding,
         positions=to(decoder.embed_positions.weight),
         projection=fold(decoder.layer_norm, embedding if tied else to(projection), zeros),
-        heads=model.config.decoder_attention_heads,
+        heads=decoder.config.decoder_attention_heads,
     )

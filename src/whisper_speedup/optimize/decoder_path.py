@@ -4,7 +4,6 @@ What it serves it serves from a store behind the cache; for everything else the 
 cache, if we filled it, turns into an ordinary one on the way. So a call is never refused and never wrong.
 """
 
-import types
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -15,19 +14,13 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
+from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.weights import LayerStack, pack_stack
+from whisper_speedup.optimize.served import Unserved, kernel_dtype, why_not, why_not_positions
 from whisper_speedup.optimize.states import adopt, adoptable, store_behind
-from whisper_speedup.optimize.store import Store
+from whisper_speedup.optimize.store import Store, rows_per_utterance
 from whisper_speedup.optimize.torch_store import TorchStore
 from whisper_speedup.optimize.watch import marks, why_changed
-
-
-@dataclass(frozen=True)
-class Unserved:
-    """Why the decoder's own forward runs; `quiet` where that is the normal course and no warning is due."""
-
-    reason: str
-    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +34,10 @@ class PathTaken:
 class DecoderPath:
     """Runs one WhisperDecoder. `counts`: forwards by path, `decoder`, `original` and `original, quietly`."""
 
-    def __init__(self, decoder: WhisperDecoder) -> None:
+    def __init__(self, decoder: WhisperDecoder, launch: LaunchConfig | None = None) -> None:
+        """`launch`: run the kernels, one by one, in any type and on any device; for Triton's interpreter."""
         self.decoder = decoder
+        self.launch = launch
         self.warned: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.last: PathTaken | None = None
@@ -53,37 +48,100 @@ class DecoderPath:
         self.marks: list[Any] | None = None
         self.changed: str | None = None
         self.stack: LayerStack | None = None
+        self.kernels: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle packs its own weights."""
-        return {**vars(self), "marks": None, "stack": None, "warned": set(), "counts": Counter()}
+        packed = {"marks": None, "stack": None, "kernels": None}
+        return {**vars(self), **packed, "warned": set(), "counts": Counter()}
 
     def install(self) -> None:
         """Put our forward in the place of the decoder's."""
-        self.decoder.forward = types.MethodType(forward, self)
+        self.decoder.forward = self.forward  # a bound method: it copies and pickles with the model
 
     def remove(self) -> None:
         """Give the decoder its own forward back, and free the packed weights."""
         del self.decoder.forward
         self._forget()
 
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """WhisperDecoder.forward: tokens (rows, count) in, states (rows, count, d) after the last layer norm out."""
+        served = _serve(
+            self, input_ids, attention_mask, encoder_hidden_states, past_key_values, inputs_embeds, position_ids,
+            use_cache, kwargs,
+        )  # fmt: skip
+        if isinstance(served, Unserved):
+            return self.original(
+                served, input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=encoder_hidden_states,
+                past_key_values=past_key_values, inputs_embeds=inputs_embeds, position_ids=position_ids,
+                use_cache=use_cache, **kwargs,
+            )  # fmt: skip
+        self.counts["decoder"] += 1
+        self.last = PathTaken("decoder", None)
+        if kwargs.get("return_dict", getattr(self.decoder.config, "return_dict", True)) is False:
+            return served.to_tuple()
+        return served
+
     def original(self, unserved: Unserved, **arguments: Any) -> Any:
         """The decoder's own forward, with one warning for each reason."""
         self.counts["original, quietly" if unserved.quiet else "original"] += 1
-        if not unserved.quiet:
-            self.last_reason = unserved.reason
-            self.last = PathTaken("original", unserved.reason)
-            if unserved.reason not in self.warned:
-                self.warned.add(unserved.reason)
-                warnings.warn(
-                    f"whisper_speedup: transformers' own decoder runs here, because {unserved.reason}.", stacklevel=6
-                )
+        self.last_reason = unserved.reason
+        self.last = PathTaken("original", unserved.reason)
+        if not unserved.quiet and unserved.reason not in self.warned:
+            self.warned.add(unserved.reason)
+            warnings.warn(
+                f"whisper_speedup: transformers' own decoder runs here, because {unserved.reason}.", stacklevel=6
+            )
         return type(self.decoder).forward(self.decoder, **arguments)
 
     def new_store(self, encoder_states: torch.Tensor) -> Store | Unserved:
         """A store for encoder states (rows, positions, d)."""
         reason = self.look()
-        return Unserved(reason) if reason is not None else TorchStore(self, self.packed(), encoder_states)
+        if reason is not None:
+            return Unserved(reason)
+        beams = rows_per_utterance(encoder_states)
+        store = self._device_store(encoder_states) if beams == encoder_states.shape[0] else None
+        if store is not None:
+            return store
+        if torch.is_autocast_enabled(self.decoder.device.type):
+            return Unserved("autocast is on, and this call is not one for the kernels")
+        return TorchStore(self, self.packed(), encoder_states, beams)
+
+    def _device_store(self, encoder_states: torch.Tensor) -> Store | None:
+        """A store of the kernels, or None where they do not run; states of one utterance, all rows equal."""
+        dtype = kernel_dtype(self.decoder) if self.launch is None else self.decoder.dtype
+        if dtype is None:
+            return None
+        kernels = self.device_kernels(dtype)
+        buffers = kernels.lease(encoder_states.shape[0])
+        if buffers is None:
+            return None
+        from whisper_speedup.optimize.device_store import DeviceStore
+
+        return DeviceStore(self, kernels, buffers, encoder_states)
+
+    def device_kernels(self, dtype: torch.dtype) -> Any:
+        """The weights packed for the Triton kernels, and their buffers."""
+        # Triton is needed, and there, only now.
+        from whisper_speedup.fused.launch import load_launch_config
+        from whisper_speedup.optimize.device_store import Kernels
+
+        if self.kernels is None or self.kernels.dtype != dtype:
+            decoder, launch = self.decoder, self.launch
+            if launch is None:
+                launch = load_launch_config(torch.cuda.get_device_name(decoder.device), decoder.config.d_model)
+            self.kernels = Kernels(decoder, dtype, launch, graphs=self.launch is None)
+        return self.kernels
 
     def look(self) -> str | None:
         """Look at the decoder: why it can't be served, or None. Weights that changed are forgotten."""
@@ -100,35 +158,6 @@ class DecoderPath:
             with torch.inference_mode(False), torch.no_grad():
                 self.stack = pack_stack(self.decoder, self.decoder.device, self.decoder.dtype)
         return self.stack
-
-
-def forward(
-    self: DecoderPath,
-    input_ids: torch.Tensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    encoder_hidden_states: torch.Tensor | None = None,
-    past_key_values: Any = None,
-    inputs_embeds: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-    use_cache: bool | None = None,
-    **kwargs: Any,
-) -> Any:
-    """WhisperDecoder.forward: tokens (rows, count) in, states (rows, count, d) after the last layer norm out."""
-    served = _serve(
-        self, input_ids, attention_mask, encoder_hidden_states, past_key_values, inputs_embeds, position_ids, use_cache,
-        kwargs,
-    )  # fmt: skip
-    if isinstance(served, Unserved):
-        return self.original(
-            served, input_ids=input_ids, attention_mask=attention_mask, encoder_hidden_states=encoder_hidden_states,
-            past_key_values=past_key_values, inputs_embeds=inputs_embeds, position_ids=position_ids,
-            use_cache=use_cache, **kwargs,
-        )  # fmt: skip
-    self.counts["decoder"] += 1
-    self.last = PathTaken("decoder", None)
-    if kwargs.get("return_dict", getattr(self.decoder.config, "return_dict", True)) is False:
-        return served.to_tuple()
-    return served
 
 
 def _serve(
@@ -170,69 +199,6 @@ def _serve(
     return BaseModelOutputWithPastAndCrossAttentions(
         last_hidden_state=store.extend(input_ids), past_key_values=past_key_values
     )
-
-
-def why_not(
-    decoder: WhisperDecoder,
-    input_ids: torch.Tensor | None,
-    encoder_hidden_states: torch.Tensor | None,
-    inputs_embeds: torch.Tensor | None,
-    use_cache: bool | None,
-    kwargs: dict[str, Any],
-) -> Unserved | None:
-    """What kind of call this is: None for one we serve, whatever its cache and positions."""
-    config = decoder.config
-    if torch.compiler.is_compiling():
-        return Unserved("torch.compile traces it", quiet=True)
-    if not (config.use_cache if use_cache is None else use_cache):
-        return Unserved("no cache is asked for", quiet=True)
-    if decoder.training:
-        return Unserved("the decoder is in training mode (model.eval() ends that)")
-    if torch.is_grad_enabled():
-        return Unserved("gradients are on (torch.no_grad() turns them off)")
-    for name in ("output_attentions", "output_hidden_states"):
-        if kwargs.get(name, getattr(config, name, False)):
-            return Unserved(f"{name} is asked for")
-    unknown = sorted(key for key, value in kwargs.items() if key not in KNOWN and value is not None)
-    if unknown:
-        return Unserved(f"the argument {unknown[0]} is not known here")
-    if inputs_embeds is not None or input_ids is None:
-        return Unserved("embeddings come in the place of tokens")
-    if encoder_hidden_states is None:
-        return Unserved("there are no encoder states")
-    if torch.is_autocast_enabled(decoder.device.type):
-        return Unserved("autocast is on")
-    if encoder_hidden_states.dtype != decoder.dtype:
-        return Unserved(f"the encoder states are {encoder_hidden_states.dtype} and the decoder is {decoder.dtype}")
-    if not input_ids.device == encoder_hidden_states.device == decoder.device:
-        return Unserved("tokens, encoder states and decoder are on different devices")
-    if encoder_hidden_states.shape[0] != input_ids.shape[0]:
-        return Unserved("there are not as many encoder states as rows of tokens")
-    return None
-
-
-KNOWN = {"output_attentions", "output_hidden_states", "return_dict"}
-
-
-def why_not_positions(
-    decoder: WhisperDecoder,
-    input_ids: torch.Tensor,
-    length: int,
-    attention_mask: torch.Tensor | None,
-    position_ids: torch.Tensor | None,
-) -> Unserved | None:
-    """Positions must be consecutive and unpadded: length, length + 1, ... up to the model's limit."""
-    rows, count = input_ids.shape
-    end = length + count
-    if end > decoder.max_target_positions:
-        return Unserved(f"position {end} is beyond the model's {decoder.max_target_positions}")
-    if attention_mask is not None and (attention_mask.shape != (rows, end) or not bool(attention_mask.all())):
-        return Unserved("the decoder's attention mask hides some tokens")
-    if position_ids is not None:
-        expected = torch.arange(length, end, device=position_ids.device).expand(position_ids.shape[0], -1)
-        if position_ids.shape not in ((1, count), (rows, count)) or not torch.equal(position_ids.long(), expected):
-            return Unserved("the decoder's positions are not consecutive")
-    return None
 
 
 def _empty_cache(given: Any) -> EncoderDecoderCache | None:

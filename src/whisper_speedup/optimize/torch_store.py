@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from whisper_speedup.fused.weights import LayerStack, LayerWeights, Norm
-from whisper_speedup.optimize.store import States, rows_per_utterance, same_within_utterances
+from whisper_speedup.optimize.store import States, same_within_utterances
 
 ROOM = 64  # positions made at first; doubled when they are full, so that a short decode takes little memory
 
@@ -19,11 +19,11 @@ ROOM = 64  # positions made at first; doubled when they are full, so that a shor
 class TorchStore:
     """See Store. `cross_keys`: a layer's (utterances * heads, head_dim, n); `cross_values`: (..., n, head_dim)."""
 
-    def __init__(self, owner: object, weights: LayerStack, encoder_states: torch.Tensor) -> None:
-        """Start from encoder states (rows, source_positions, d)."""
+    def __init__(self, owner: object, weights: LayerStack, encoder_states: torch.Tensor, beams: int) -> None:
+        """Start from encoder states (rows, source_positions, d), equal for the `beams` rows of an utterance."""
         self.owner, self.weights = owner, weights
         self.rows, self.source_positions, _ = encoder_states.shape
-        self.beams = rows_per_utterance(encoder_states)
+        self.beams = beams
         self.utterances = self.rows // self.beams
         self.layers = len(weights.layers)
         self.length = 0

@@ -2,8 +2,7 @@
 what the call asks for, else transformers' own loop over the optimised decoder."""
 
 import functools
-import types
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers import WhisperForConditionalGeneration
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
-from whisper_speedup.optimize.runner import Runner, make_runner, why_no_runner
+from whisper_speedup.optimize.runner import Runner, make_runner, runner_dtype, why_no_runner, why_not_served
 from whisper_speedup.optimize.watch import hooked, marks, why_changed
 
 KEPT = 4  # settings whose buffers (and, on a GPU, graphs) are kept
@@ -49,12 +48,28 @@ class WholeModel:
 
     def install(self) -> None:
         """Put our `generate` in the place of the model's."""
-        self.model.generate = types.MethodType(generate, self)
+        self.model.generate = self.generate  # a bound method: it copies and pickles with the model
 
     def remove(self) -> None:
         """Give the model its own `generate` back, and free what was made for it."""
         del self.model.generate
         self._forget()
+
+    @functools.wraps(WhisperForConditionalGeneration.generate)
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """What WhisperForConditionalGeneration.generate returns for the same arguments."""
+        choice = self.choose(args, kwargs)
+        if choice.features is not None and choice.settings is not None:
+            tokens = self.runner(choice.settings).generate(choice.features).tokens
+            self.last = choice.taken
+            return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+        before = Counter(self.decoder.counts)
+        result = type(self.model).generate(self.model, *args, **kwargs)
+        ran = self.decoder.counts - before
+        self.last = choice.taken
+        if ran["original"] or not ran["decoder"]:  # a quiet pass beside ours, as language detection is, does not count
+            self.last = PathTaken("original", self.decoder.last_reason)
+        return result
 
     def choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
         """The path for `generate(*args, **kwargs)`."""
@@ -63,15 +78,19 @@ class WholeModel:
         if isinstance(reason, str) or isinstance(asked, str):
             return Choice(PathTaken("decoder", reason))
         settings = self._settings(asked)
-        if isinstance(settings, str):
-            return Choice(PathTaken("decoder", settings))
+        reason = settings if isinstance(settings, str) else why_not_served(self.model, settings)
+        if isinstance(settings, str) or reason is not None:
+            return Choice(PathTaken("decoder", reason))
         return Choice(PathTaken("whole model", None), asked.features, settings)
 
     def runner(self, settings: DecodingSettings) -> Runner:
         """The fused engine for these settings; all of them share one copy of the weights."""
+        first = next(iter(self.runners.values()), None)
+        if first is not None and first.dtype != runner_dtype(self.model):  # autocast went on or off
+            first = None
+            self.runners.clear()
         found = self.runners.get(settings)
         if found is None:
-            first = next(iter(self.runners.values()), None)
             found = make_runner(self.model, self.decoder, settings) if first is None else first.with_settings(settings)
             self.runners[settings] = found
             if len(self.runners) > KEPT:
@@ -98,21 +117,6 @@ class WholeModel:
             if len(self.known) > KNOWN:
                 self.known.popitem(last=False)
         return self.known[key]
-
-
-@functools.wraps(WhisperForConditionalGeneration.generate)
-def generate(self: WholeModel, *args: Any, **kwargs: Any) -> Any:
-    """What WhisperForConditionalGeneration.generate returns for the same arguments."""
-    choice = self.choose(args, kwargs)
-    if choice.features is not None and choice.settings is not None:
-        tokens = self.runner(choice.settings).generate(choice.features).tokens
-        self.last = choice.taken
-        return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
-    before = self.decoder.counts["original"]
-    result = type(self.model).generate(self.model, *args, **kwargs)
-    fell_back = self.decoder.counts["original"] > before
-    self.last = PathTaken("original", self.decoder.last_reason) if fell_back else choice.taken
-    return result
 
 
 def replaced(model: torch.nn.Module) -> list[str]:
