@@ -29,15 +29,13 @@ class LaunchConfig:
     fc2: Tile = Tile(16, 256, 4, 4)
     vocabulary: Tile = Tile(128, 64, 4, 3)
     cross_shares: int = 6
-    cross_block: int = 64
-    cross_warps: int = 4
+    cross_warps: int = 8
     self_block: int = 64
     self_warps: int = 4
-    update_warps: int = 16
+    update_warps: int = 4
     fc2_splits: int = 1
     out_splits: int = 1
-    cross_stages: int = 3
-    pdl: int = 0  # programmatic dependent launch, Hopper and newer: bits of kernels/stream.py
+    pdl: bool = False  # programmatic dependent launch, Hopper and newer
     source: str = field(default="default", compare=False)
 
     def as_dict(self) -> dict[str, Any]:
