@@ -93,7 +93,7 @@ def compare(model: Path, beams: int, max_length: int, clips: list[Path], device:
         engine_name = settings.pop("engine")
         measure = MeasureParams.model_validate(
             {"device": device.type, "threads": None, "warmup": 1, "repeats": 1,
-             "baseline": settings, "fused": {"precision": "auto"}}
+             "baseline": settings, "fused": {"precision": "auto", "tune": "auto"}}
         )  # fmt: skip
         engine = create(engine_name, measure)
         engine.load(model, generation, device)
