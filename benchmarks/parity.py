@@ -117,7 +117,7 @@ class Work:
         engine_name = settings.pop("engine")
         measure = MeasureParams.model_validate(
             {"device": self.device.type, "threads": None, "warmup": 1, "repeats": 1,
-             "baseline": settings, "fused": {"precision": "auto"}}
+             "baseline": settings, "fused": {"precision": "auto", "tune": "never"}}
         )  # fmt: skip
         engine = create(engine_name, measure)
         engine.load(self.model, self.generation, self.device)

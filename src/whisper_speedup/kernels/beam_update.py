@@ -8,7 +8,8 @@ with ties broken by the lower beam, then the lower token; keeps the first `beams
 merges those of the first `beams` ranks that do end into the finished pool by score / length^penalty; permutes the
 ancestry; and sets `done` by transformers' stop test. fused/beam_search.py is the same search in torch, and the tests
 compare the two. Sequences are not copied: `history` keeps each step's tokens and parents, and the host walks back
-from the finished hypothesis. A launch after `done` changes nothing.
+from the finished hypothesis. A launch after `done` changes nothing. NaN among the logits ends the search at once, with
+NaN for the best score.
 
 Bytes: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
 """
@@ -118,6 +119,8 @@ def _beam_update_kernel(
     running = tl.load(scores_ptr + row, mask=row < SOURCES, other=0.0)
     peak = tl.where(row < SOURCES, tl.max(peaks, axis=0), 0.0)
     log_norm = tl.log(tl.where(row < SOURCES, tl.sum(norms * tl.exp(peaks - peak[None, :]), axis=0), 1.0))
+    # A NaN among a row's logits is one in its sum, wherever the maximum went.
+    broken = tl.sum((log_norm != log_norm).to(tl.int32), axis=0) > 0
     score = candidate_score(head)
     if not GREEDY:
         score = ((score - peak[None, :]) - log_norm[None, :]) + running[None, :]
@@ -243,7 +246,8 @@ def _beam_update_kernel(
         stop = stop | all_finished
     if GREEDY:
         stop = at_limit | all_finished
-    stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0)
+    stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0) | broken
+    tl.store(finished_scores_ptr, float("nan"), mask=broken)  # later than the pool's own stores: a barrier lies between
     tl.store(position_ptr, length)
     tl.store(length_ptr, length + 1)
     tl.store(done_ptr, stop.to(tl.int32))

@@ -1,0 +1,111 @@
+"""What a GPU that the kernels cannot run on is told, with every GPU here a fake one."""
+
+import builtins
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny_whisper import tiny_whisper
+from whisper_speedup.engines.huggingface import prompt_tokens
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
+from whisper_speedup.fused.settings import decoding_settings
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """An H100 with Triton on it, as a test may change it."""
+    driver = SimpleNamespace(active=SimpleNamespace(get_current_device=lambda: 0))
+    triton = SimpleNamespace(__version__="3.6.0+git1", runtime=SimpleNamespace(driver=driver))
+    monkeypatch.setitem(sys.modules, "triton", triton)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Fake")
+    return triton
+
+
+def told(match: str) -> None:
+    with pytest.raises(UserError, match=match) as refused:
+        check_device(CUDA)
+    assert str(refused.value).endswith(".")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_good_gpu_passes(gpu: SimpleNamespace) -> None:
+    check_device(CUDA)
+
+
+def test_an_old_gpu(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    told(r"^NVIDIA Fake has compute capability 7\.5, .* need 8\.0 .*: say measure\.fused\.precision: float32")
+
+
+def test_no_triton(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "triton":
+            raise ModuleNotFoundError("No module named 'triton'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    told(r"need Triton, which cannot be imported \(No module named 'triton'\): run pip install triton, or say measure")
+
+
+def test_an_old_triton(gpu: SimpleNamespace) -> None:
+    gpu.__version__ = "3.5.1"
+    told(r"^Triton 3\.5\.1 is installed, and the fused kernels need 3\.6")
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (RuntimeError("Failed to find C compiler. Please specify via CC environment"), "finds no C compiler.*gcc pyth"),
+        (subprocess.CalledProcessError(1, ["gcc", "main.c"]), "C compiler failed .*Python's headers"),
+        (RuntimeError("0 active drivers ([]). There should only be one."), "Triton finds no driver for this GPU"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_triton_that_cannot_start(gpu: SimpleNamespace, error: Exception, match: str) -> None:
+    def fail() -> None:
+        raise error
+
+    gpu.runtime.driver.active.get_current_device = fail
+    told(match)
+
+
+def test_a_gpu_that_triton_does_not_know() -> None:
+    from triton.runtime.errors import OutOfResources, PTXASError
+
+    for error in (PTXASError("ptxas fatal:\nValue 'sm_120a' is not defined"), OutOfResources(300000, 232448, "shared")):
+        assert refused(error)
+        with (
+            pytest.raises(UserError, match="Triton cannot build the fused kernels for this GPU") as said,
+            triton_errors(),
+        ):
+            raise error
+        assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes"), ValueError("C compiler"), torch.OutOfMemoryError("full")])
+def test_other_errors_pass(error: Exception) -> None:
+    assert not refused(error)
+    with pytest.raises(type(error)) as passed, triton_errors():
+        raise error
+    assert passed.value is error
+
+
+def test_needed_bytes_are_the_weights_once_and_the_keys_and_values() -> None:
+    model = tiny_whisper(0)
+    arguments = {"num_beams": 3, "do_sample": False, "min_length": 1, "max_length": 7}
+    settings = decoding_settings(model, arguments, prompt_tokens(model, arguments))
+    decoder = model.model.decoder
+    weights = sum(p.numel() for p in model.model.encoder.parameters()) + sum(p.numel() for p in decoder.parameters())
+    states = len(decoder.layers) * 2 * 32 * (20 + 3 * (7 + len(settings.prompt)))
+    assert needed_bytes(model, settings, torch.float16) == 2 * (weights + states)
+    assert needed_bytes(model, settings, torch.float32) == 4 * (weights + states)
