@@ -3,6 +3,7 @@
 import builtins
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_whisper
-from whisper_speedup.engines.huggingface import prompt_tokens
+from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.settings import decoding_settings
+from whisper_speedup.params import BaselineParams, FusedParams, GenerationParams
 
 CUDA = torch.device("cuda")
 
@@ -109,3 +112,37 @@ def test_needed_bytes_are_the_weights_once_and_the_keys_and_values() -> None:
     states = len(decoder.layers) * 2 * 32 * (20 + 3 * (7 + len(settings.prompt)))
     assert needed_bytes(model, settings, torch.float16) == 2 * (weights + states)
     assert needed_bytes(model, settings, torch.float32) == 4 * (weights + states)
+
+
+GENERATION = GenerationParams(
+    num_beams=2, max_length=4, min_length=1, length_penalty=1.0, early_stopping=False, language="en", task="transcribe"
+)
+
+
+def test_an_old_gpu_is_refused_before_the_weights_are_read(
+    gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    for precision in ("auto", "half"):
+        with pytest.raises(UserError, match="compute capability 7\\.0"):
+            Fused(FusedParams(precision=precision, tune="never")).load(tmp_path / "nowhere", GENERATION, CUDA)
+
+
+@pytest.mark.parametrize("engine", ["huggingface", "fused", "fused, plain path"])
+def test_a_full_gpu_is_refused_before_anything_is_on_it(
+    gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**10, 2**33))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    made: HuggingFace | Fused
+    if engine == "huggingface":
+        made = HuggingFace(BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+    else:
+        made = Fused(FusedParams(precision="float32" if "plain" in engine else "auto", tune="never"))
+    model = tiny_whisper(0)
+    before = torch.get_float32_matmul_precision()
+    with pytest.raises(UserError, match=rf"^{made.name} needs at least 0 MiB of GPU memory .*, and 0 MiB of 8\.0 GiB"):
+        made.use(model, GENERATION, CUDA)
+    assert model.device.type == "cpu"
+    assert torch.get_float32_matmul_precision() == before

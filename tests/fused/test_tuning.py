@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_whisper
+from whisper_speedup.checkpoints import synthetic
 from whisper_speedup.engines.fused import Fused
 from whisper_speedup.engines.huggingface import prompt_tokens
 from whisper_speedup.errors import UserError
@@ -223,3 +224,19 @@ def test_a_default_that_does_not_build_is_one_sentence() -> None:
     for start in (LaunchConfig(), tuned):
         with pytest.raises(UserError, match="Triton cannot build the fused kernels for this GPU"):
             refusing((LaunchConfig(), tuned), start).warm_up(torch.zeros(1))
+
+
+@pytest.mark.gpu
+def test_a_real_step_is_timed_and_leaves_nothing() -> None:
+    device = torch.device("cuda")
+    model = synthetic.make("tiny.en", 0, device, torch.float16)
+    arguments = {"num_beams": 5, "do_sample": False, "min_length": 1, "max_length": 50}
+    settings = decoding_settings(model, arguments, prompt_tokens(model, arguments))
+    timer = tuning.StepTimer(pack_device_weights(model, device, torch.float16), settings, 1500)
+    timer(START)  # cuBLAS and Triton keep workspaces from their first use on
+    before = torch.cuda.memory_allocated()
+    tuned = tune(START, timer, 60, [{"fc1": Tile(128, 512, 8, 8)}, {"update_warps": 8}], settle=torch.cuda.synchronize)
+    assert tuned.rows[1]["step_ms"] is None, "more shared memory than there is"
+    assert tuned.rows[2]["step_ms"] > 0
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_allocated() == before

@@ -132,7 +132,7 @@ def tuned_launch_config(
     dependent_launch = torch.cuda.get_device_capability(device)[0] >= 9
     candidates = [change for change in CANDIDATES if dependent_launch or "pdl" not in change]
     tuned = tune(
-        LaunchConfig(), StepTimer(weights, settings, source_positions), candidates=candidates,
+        LaunchConfig(), StepTimer(weights, settings, source_positions), BUDGET_S, candidates,
         settle=lambda: torch.cuda.synchronize(device),
     )  # fmt: skip
     torch.cuda.empty_cache()
