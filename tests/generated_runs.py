@@ -87,7 +87,7 @@ def profile(**report: Any) -> Profile:
                     "attention": "sdpa",
                     "reorder_fix": False,
                 },
-                "fused": {"precision": "auto"},
+                "fused": {"precision": "auto", "tune": "auto"},
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

@@ -67,9 +67,9 @@ def test_linear_residual(device: torch.device, dtype: torch.dtype, rows: int, n:
         linear_residual(x, weight, bias, stream, gamma, splits=splits, **SMALL)
         close(stream.residual[:rows], expected, torch.float32 if dtype == torch.float32 else dtype)
         close(stream.scaled[:rows], expected * gamma.float(), dtype)
-        sums = stream.sums[: stream.parts, :rows].sum(0)
-        torch.testing.assert_close(sums[:, 0], stream.residual[:rows].sum(-1), rtol=1e-4, atol=1e-3)
-        torch.testing.assert_close(sums[:, 1], stream.residual[:rows].square().sum(-1), rtol=1e-4, atol=1e-3)
+        sums = stream.sums[:, : stream.parts, :rows].sum(1)
+        torch.testing.assert_close(sums[0], stream.residual[:rows].sum(-1), rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(sums[1], stream.residual[:rows].square().sum(-1), rtol=1e-4, atol=1e-3)
     assert bool(stream.residual[rows:].isnan().all()), "rows beyond the utterance's must stay as they are"
 
 
@@ -106,7 +106,7 @@ def test_cross_attention(device: torch.device, dtype: torch.dtype, keys_count: i
         query = -random(device, dtype, rows, d).abs() - 1
         keys, values = random(device, dtype, keys_count, d).abs() + 1, random(device, dtype, keys_count, d)
         out = torch.full((rows, d), float("nan"), device=device, dtype=dtype)
-        cross_attention(query, keys, values, out, heads, scratch, block_t=16)
+        cross_attention(query, keys, values, out, heads, scratch)
         close(out, cross_attention_reference(query, keys, values, heads), dtype)
 
 

@@ -17,7 +17,7 @@ from whisper_speedup.optimize.torch_store import TorchStore
 SMALL = Tile(16, 32, 4, 1)
 LAUNCH = LaunchConfig(
     qkv=SMALL, out=SMALL, query=SMALL, fc1=SMALL, fc2=SMALL, vocabulary=Tile(32, 32, 4, 1), cross_shares=2,
-    cross_block=16, fc2_splits=2,
+    fc2_splits=2,
 )  # fmt: skip
 
 

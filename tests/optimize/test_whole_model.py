@@ -10,6 +10,7 @@ from tiny_whisper import multilingual_whisper, tiny_features, tiny_whisper
 from transformers import GenerationConfig, LogitsProcessorList, WhisperForConditionalGeneration
 
 from whisper_speedup import explain_path, last_path, optimize_model
+from whisper_speedup.optimize.decoder_path import PathTaken
 from whisper_speedup.optimize.public import whole_model
 from whisper_speedup.optimize.whole_model import KEPT
 
@@ -141,6 +142,18 @@ def test_new_weights_are_used() -> None:
     assert torch.equal(found, other.generate(features, num_beams=2, **ENGLISH))
     assert not torch.equal(found, before)
     assert last_path(ours).path == "whole model"
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_output_that_is_not_a_number_is_left_to_transformers(beams: int) -> None:
+    plain, ours = multilingual_whisper(2), optimised(2)
+    for model in (plain, ours):
+        with torch.no_grad():
+            model.model.decoder.layer_norm.weight[3] = float("nan")
+    arguments = {**ENGLISH, "num_beams": beams, "max_new_tokens": 4}
+    features = tiny_features(2)
+    assert torch.equal(plain.generate(features, **arguments), ours.generate(features, **arguments))
+    assert last_path(ours) == PathTaken("decoder", "the model's output is not a number")
 
 
 def test_settings_share_the_weights_and_only_a_few_are_kept() -> None:

@@ -1,6 +1,6 @@
 """What every engine does: load once, warm up once, then decode one utterance at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +15,14 @@ class Generation:
 
     `tokens`: generated ids, prompt and end-of-text left out. `score`: the beam's length-normalised log-probability,
     None where the engine does not give one. `truncated`: stopped by max_length and not by end-of-text.
+    `encoder_states`: the encoder's output, from an engine that cannot tell by itself whether it holds numbers; the
+    benchmark looks once the clock has stopped.
     """
 
     tokens: list[int]
     score: float | None
     truncated: bool
+    encoder_states: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):
@@ -40,7 +43,10 @@ class Engine(Protocol):
         """Decode `features` (1, mels, 3000) once, the longest way there is, so that the first timed call is hot."""
 
     def generate(self, features: torch.Tensor) -> Generation:
-        """Decode log-mel features (1, mels, 3000), float32, already on the engine's device."""
+        """Decode log-mel features (1, mels, 3000), float32, already on the engine's device.
+
+        Raises ClipError for what is this clip's own fault, NaN in the model's output above all.
+        """
 
     def close(self) -> None:
         """Give the memory back."""

@@ -1,11 +1,15 @@
 """Which calls of the decoder's forward are served, whatever store is behind them, and why another is not."""
 
+import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
 from typing import Any
 
 import torch
 from transformers.models.whisper.modeling_whisper import WhisperDecoder
+
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.device_checks import PLAIN, check_device
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,26 @@ def why_not(
 def kernel_dtype(decoder: WhisperDecoder) -> torch.dtype | None:
     """The type in which the Triton kernels would run this decoder now, or None where they do not."""
     device, dtype = decoder.device, decoder.dtype
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8 or find_spec("triton") is None:
+    if device.type != "cuda":
         return None
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    return dtype if dtype in (torch.float16, torch.bfloat16) else None
+    return dtype if dtype in (torch.float16, torch.bfloat16) and _runs_kernels(device) else None
+
+
+@cache
+def _runs_kernels(device: torch.device) -> bool:
+    """Whether a GPU runs the kernels; where it could but Triton can't, one warning says why."""
+    try:
+        check_device(device)
+    except UserError as error:
+        if torch.cuda.get_device_capability(device)[0] >= 8:
+            why = str(error).replace(f", or {PLAIN}", "").rstrip(".")
+            warnings.warn(
+                f"whisper_speedup: plain torch runs in the place of the kernels, because {why}.", stacklevel=2
+            )
+        return False
+    return True
 
 
 KNOWN = {"output_attentions", "output_hidden_states", "return_dict"}

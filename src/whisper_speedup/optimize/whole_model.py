@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
@@ -60,9 +61,12 @@ class WholeModel:
         """What WhisperForConditionalGeneration.generate returns for the same arguments."""
         choice = self.choose(args, kwargs)
         if choice.features is not None and choice.settings is not None:
-            tokens = self.runner(choice.settings).generate(choice.features).tokens
-            self.last = choice.taken
-            return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+            try:
+                tokens = self.runner(choice.settings).generate(choice.features).tokens
+                self.last = choice.taken
+                return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+            except NotANumberError:  # whatever transformers makes of it
+                choice = Choice(PathTaken("decoder", "the model's output is not a number"))
         before = Counter(self.decoder.counts)
         result = type(self.model).generate(self.model, *args, **kwargs)
         ran = self.decoder.counts - before
