@@ -114,7 +114,7 @@ def child(arguments: argparse.Namespace) -> None:
     baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **chosen}
     measure = MeasureParams.model_validate(
         {"device": "cuda", "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
-         "fused": {"precision": "auto"}}
+         "fused": {"precision": "auto"}, "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"}}
     )  # fmt: skip
     generation = GenerationParams(
         num_beams=arguments.beams, max_length=arguments.tokens, min_length=448, length_penalty=1.0,

@@ -93,7 +93,8 @@ def compare(model: Path, beams: int, max_length: int, clips: list[Path], device:
         engine_name = settings.pop("engine")
         measure = MeasureParams.model_validate(
             {"device": device.type, "threads": None, "warmup": 1, "repeats": 1,
-             "baseline": settings, "fused": {"precision": "auto"}}
+             "baseline": settings, "fused": {"precision": "auto"}, "kernl_upstream": {"python": None},
+             "kernl_phantom": {"precision": "auto"}}
         )  # fmt: skip
         engine = create(engine_name, measure)
         engine.load(model, generation, device)

@@ -88,6 +88,8 @@ def profile(**report: Any) -> Profile:
                     "reorder_fix": False,
                 },
                 "fused": {"precision": "auto"},
+                "kernl_upstream": {"python": None},
+                "kernl_phantom": {"precision": "auto"},
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

@@ -18,7 +18,7 @@ class FusedWhisper:
     """A Whisper packed for decoding one utterance at a time with fixed settings.
 
     Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
-    it. Not thread-safe: buffers are reused from one utterance to the next.
+    it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch.
     """
 
     def __init__(
@@ -27,13 +27,14 @@ class FusedWhisper:
         settings: DecodingSettings,
         device: torch.device,
         dtype: torch.dtype,
+        phantom_block: int | None = None,
     ) -> None:
         self.settings = settings
         self.device = device
         self.dtype = dtype
         self.weights = pack_decoder(model, device, dtype)
         self.encoder = Encoder(model, device, dtype)
-        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
+        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions, phantom_block)
         self.suppression = Suppression(settings, device)
         self.frames = model.config.max_source_positions * 2
         not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=device)
