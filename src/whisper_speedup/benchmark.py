@@ -21,8 +21,8 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.protocol import Engine, Generation
-from whisper_speedup.errors import UserError
+from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation
+from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
 from whisper_speedup.measure.clock import synchronize
@@ -95,6 +95,8 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         "data_sha256": sha256(manifest_path),
         "weights_sha256": weights_sha256(model),
     }
+    if isinstance(engine, Elsewhere):
+        about |= engine.process()
     engine.close()
     run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
@@ -121,6 +123,8 @@ def _decode_row(
             elapsed, generation = _timed(engine, features, device)
             seconds.append(elapsed)
             generations.append(generation)
+    except EngineLost:
+        raise
     except UserError as error:
         return {"id": row.id, **NO_OUTPUT, "error": str(error)}
     best = generations[0]
@@ -142,7 +146,8 @@ def _timed(engine: Engine, features: torch.Tensor, device: torch.device) -> tupl
     begin = time.perf_counter()
     generation = engine.generate(features)
     synchronize(device)
-    return time.perf_counter() - begin, generation
+    elapsed = time.perf_counter() - begin
+    return elapsed if generation.seconds is None else generation.seconds, generation
 
 
 def _features(
