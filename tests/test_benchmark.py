@@ -1,5 +1,6 @@
 """The decode stage around an engine that only counts: order, repeats, warm-up, errors, records."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from whisper_speedup import benchmark
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.params import Folder, GenerationParams, Local, Profile
 
@@ -111,6 +112,32 @@ def test_an_engines_refusal_of_one_utterance_loses_no_other(profile: Profile, mo
     rows = decode(profile, Counting(fails_at=4), monkeypatch)
     assert [row["error"] is None for row in rows] == [True, False, False, True]
     assert rows[2] == {"id": "c", **benchmark.NO_OUTPUT, "error": "this utterance is one too many."}
+
+
+def test_an_engine_that_is_lost_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(Counting):
+        def generate(self, features: torch.Tensor) -> Generation:
+            raise EngineLost("its process ended.")
+
+    with pytest.raises(EngineLost, match="its process ended"):
+        decode(profile, Lost(), monkeypatch)
+    assert not Path("build/p/runs").exists()
+
+
+def test_an_engine_elsewhere_says_its_own_seconds_memory_and_packages(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Outside(Counting):
+        def generate(self, features: torch.Tensor) -> Generation:
+            return replace(super().generate(features), seconds=1000.0 + len(self.features))
+
+        def process(self) -> dict[str, Any]:
+            return {"memory": {"max_reserved": 7}, "environment": {"torch": "2.1.2"}}
+
+    rows = decode(profile, Outside(), monkeypatch)
+    assert next(row["seconds"] for row in rows if row["error"] is None) == [1001, 1002, 1003]
+    run = read_json(Path("build/p/runs/counting/run.json"))
+    assert (run["memory"], run["environment"]) == ({"max_reserved": 7}, {"torch": "2.1.2"})
 
 
 def test_a_clip_that_changed_since_carries_its_reason(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:

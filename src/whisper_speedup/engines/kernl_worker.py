@@ -60,10 +60,13 @@ def main() -> int:
 
 
 def installed() -> dict[str, Any]:
-    """Versions, which package `import kernl` would find, and the GPU's compute capability, [8, 0] or None."""
+    """Versions, which package `import kernl` would find, and the GPU's compute capability, [8, 0] or None.
+
+    Only the right torch is asked for a GPU: a wrong one is refused anyway, and takes seconds to import.
+    """
     versions = {name: version(name) for name in [*PINNED, "numpy"]}
     found = {"python": platform.python_version(), **versions, **find_kernl(), "cuda": None, "capability": None}
-    if versions["torch"] is not None:
+    if versions["torch"] == PINNED["torch"]:
         import torch
 
         found["cuda"] = torch.version.cuda
