@@ -97,7 +97,7 @@ def load(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Whis
     baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False}
     measure = MeasureParams.model_validate(
         {"device": device.type, "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
-         "fused": {"precision": "auto", "tune": "auto"}}
+         "fused": {"precision": "auto", "tune": "never"}}
     )  # fmt: skip
     generation = GenerationParams(
         num_beams=arguments.beams, max_length=arguments.max_length, min_length=1, length_penalty=1.0,
