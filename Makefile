@@ -23,7 +23,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernl-env reproduce report test test-gpu lint bench profile docker clean distclean
+.PHONY: help setup kernl-env reproduce report test test-gpu sanitize lint bench profile docker clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ test: setup ## run the tests that need no GPU
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
+
+sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel tests at small shapes; needs an NVIDIA GPU
+	@PYTHON=$(BIN)/python tools/sanitize.sh
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

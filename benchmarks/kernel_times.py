@@ -132,7 +132,7 @@ def fill(x: torch.Tensor, gamma: torch.Tensor) -> Stream:
     stream.residual[: x.shape[0]] = x
     stream.scaled[: x.shape[0]] = (x * gamma).to(gamma.dtype)
     parts = x.view(x.shape[0], 80, -1)
-    stream.sums[:80, : x.shape[0]] = torch.stack([parts.sum(-1), (parts * parts).sum(-1)], -1).transpose(0, 1)
+    stream.sums[:, :80, : x.shape[0]] = torch.stack([parts.sum(-1), (parts * parts).sum(-1)]).transpose(1, 2)
     stream.wrote(80)
     return stream
 
@@ -206,15 +206,15 @@ def _cross(d: int, heads: int, bandwidth: float) -> list[dict[str, Any]]:
     query, out = torch.randn(BEAMS, d, device="cuda").half(), torch.empty(BEAMS, d, device="cuda").half()
     expected = cross.cross_attention_reference(query, *states[0], heads)
     rows = []
-    for shares, block, warps in itertools.product((4, 6, 8, 12), (32, 64, 128), (2, 4)):
+    for shares, warps in itertools.product((4, 6, 8, 12), (2, 4, 8)):
         scratch = cross.CrossAttentionScratch(heads, d // heads, shares, query.device)
         calls = [
-            lambda s=s, sc=scratch, b=block, w=warps: cross.cross_attention(query, *s, out, heads, sc, b, w)
+            lambda s=s, sc=scratch, w=warps: cross.cross_attention(query, *s, out, heads, sc, w)
             for s in states
         ]  # fmt: skip
         calls[0]()
         error = _error(out, expected)
-        setting = {"cross_shares": shares, "cross_block": block, "cross_warps": warps}
+        setting = {"cross_shares": shares, "cross_warps": warps}
         rows.append(_row("cross", [BEAMS, n, d], setting, calls, 4 * n * d / bandwidth, None, error))
     return rows
 

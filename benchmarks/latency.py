@@ -101,26 +101,23 @@ def _ask(worker: Any, name: str, what: str) -> dict[str, Any]:
 def child(arguments: argparse.Namespace) -> None:
     """One engine: make the weights, warm up, then decode whenever a line comes in."""
     import torch
+    from settings import measure_params
 
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
     from whisper_speedup.measure.bandwidth import copy_bandwidth
-    from whisper_speedup.params import GenerationParams, MeasureParams
+    from whisper_speedup.params import GenerationParams
 
     torch.manual_seed(0)
     chosen = dict(ENGINES[arguments.child])
     engine_name = chosen.pop("engine")
     device = torch.device("cuda")
-    baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **chosen}
-    measure = MeasureParams.model_validate(
-        {"device": "cuda", "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
-         "fused": {"precision": "auto"}, "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"}}
-    )  # fmt: skip
+    measure = measure_params("cuda", tune="auto", **chosen)
     generation = GenerationParams(
         num_beams=arguments.beams, max_length=arguments.tokens, min_length=448, length_penalty=1.0,
         early_stopping=False, language="en", task="transcribe",
     )  # fmt: skip
-    half = engine_name == "fused" or baseline["precision"] == "half"
+    half = engine_name == "fused" or measure.baseline.precision == "half"
     begin = time.perf_counter()
     model = synthetic.make(arguments.size, 0, torch.device("cpu") if engine_name == "fused" else device,
                            torch.float16 if half else torch.float32)  # fmt: skip

@@ -87,7 +87,7 @@ def profile(**report: Any) -> Profile:
                     "attention": "sdpa",
                     "reorder_fix": False,
                 },
-                "fused": {"precision": "auto"},
+                "fused": {"precision": "auto", "tune": "auto"},
                 "kernl_upstream": {"python": None},
                 "kernl_phantom": {"precision": "auto"},
             },

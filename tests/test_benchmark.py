@@ -1,5 +1,6 @@
 """The decode stage around an engine that only counts: order, repeats, warm-up, errors, records."""
 
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from whisper_speedup import benchmark
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import EngineLost, UserError
+from whisper_speedup.errors import EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.params import Folder, GenerationParams, Local, Profile
 
@@ -28,12 +29,13 @@ class Counting:
     name = "counting"
     dtype = "float32"
 
-    def __init__(self, fails_at: int | None = None) -> None:
+    def __init__(self, fails_at: int | None = None, fails_with: BaseException | None = None) -> None:
         self.settings: dict[str, Any] = {"precision": "float32"}
         self.prompt: list[int | None] = [2]
         self.calls: list[str] = []
         self.features: list[torch.Tensor] = []
         self.fails_at = fails_at
+        self.fails_with = fails_with or UserError("this utterance is one too many.")
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         self.calls.append(f"load {model_dir} {generation.num_beams} {device.type}")
@@ -46,7 +48,7 @@ class Counting:
         self.features.append(features)
         number = len(self.features)
         if number == self.fails_at:
-            raise UserError("this utterance is one too many.")
+            raise self.fails_with
         return Generation(tokens=[60 + number], score=-0.5, truncated=number == 1)
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ def test_an_engine_that_is_lost_ends_the_run(profile: Profile, monkeypatch: pyte
         def generate(self, features: torch.Tensor) -> Generation:
             raise EngineLost("its process ended.")
 
-    with pytest.raises(EngineLost, match="its process ended"):
+    with pytest.raises(UserError, match=r"its process ended; 0 of \d+ utterances are kept"):
         decode(profile, Lost(), monkeypatch)
     assert not Path("build/p/runs").exists()
 
@@ -169,3 +171,136 @@ def test_nothing_is_written_when_the_engine_cannot_run(profile: Profile, monkeyp
     with pytest.raises(UserError, match="not here"):
         decode(profile, Refusing(), monkeypatch)
     assert not Path("build/p/runs").exists()
+    assert not Path("build/p/partial").exists()
+
+
+PARTIAL = Path("build/p/partial/counting.jsonl")
+NAN = NotANumberError("measure.counting.precision", half=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "the GPU's memory is full (2.00 GiB",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: device-side assert triggered\n"),
+            "the GPU stopped working (CUDA error: dev",
+        ),
+        (EngineLost("the worker is gone."), "the worker is gone"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failing_gpu_ends_the_run_and_its_rows_are_kept(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
+) -> None:
+    with pytest.raises(UserError) as ended:
+        decode(profile, Counting(fails_at=5, fails_with=error), monkeypatch)
+    assert str(ended.value).startswith(sentence)
+    assert str(ended.value).endswith(f"; 2 of 4 utterances are kept in {PARTIAL}.")
+    header, *rows = read_jsonl(PARTIAL)
+    assert [(row["id"], row["tokens"], row["error"] is None) for row in rows] == [("a", [61], True), ("b", None, False)]
+    assert list(rows[0]) == ["id", "tokens", "text", "raw_text", "score", "seconds", "truncated", "error"]
+    assert header["total"] == 4
+    assert not Path("build/p/runs").exists()
+
+
+def test_the_header_says_what_the_rows_depend_on(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt, match=f"0 of 4 utterances are kept in {PARTIAL}"):
+        decode(profile, Counting(fails_at=1, fails_with=KeyboardInterrupt()), monkeypatch)
+    kept = read_jsonl(PARTIAL)[0]["key"]
+    decode(profile, Counting(), monkeypatch)
+    assert not PARTIAL.parent.exists()
+    run = read_json(Path("build/p/runs/counting/run.json"))
+    same = (
+        "engine",
+        "settings",
+        "prompt",
+        "device",
+        "dtype",
+        "threads",
+        "environment",
+        "data_sha256",
+        "weights_sha256",
+    )
+    assert {name: kept.pop(name) for name in same} == {name: run[name] for name in same}
+    assert kept == {"generation": profile.generation.model_dump(), "repeats": 3, "warmup": 5}
+
+
+class NaNs(Counting):
+    """NaN for the calls of `generate` in `bad` and of `warm_up` in `warm_ups`, counted from 1."""
+
+    def __init__(self, bad: Set[int], warm_ups: Set[int] = frozenset()) -> None:
+        super().__init__()
+        self.bad, self.warm_ups = bad, warm_ups
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        super().warm_up(features)
+        if self.calls.count("warm_up") in self.warm_ups:
+            raise NAN
+
+    def generate(self, features: torch.Tensor) -> Generation:
+        if len(self.features) + 1 in self.bad:
+            self.features.append(features)
+            raise NAN
+        return super().generate(features)
+
+
+def once(profile: Profile) -> Profile:
+    return profile.model_copy(update={"measure": profile.measure.model_copy(update={"warmup": 2, "repeats": 1})})
+
+
+def test_nan_for_one_clip_is_that_rows_error(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = decode(once(profile), NaNs({1}, {1}), monkeypatch)
+    assert [row["error"] for row in rows if row["id"] != "b"] == [str(NAN), None, None]
+    assert "measure.counting.precision: float32" in str(NAN)
+
+
+def test_a_clip_that_fails_in_warming_up_is_replaced(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = NaNs(set(), {1})
+    decode(once(profile), engine, monkeypatch)
+    assert engine.calls.count("warm_up") == 3
+
+
+def test_nan_for_every_clip_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError) as ended:
+        decode(once(profile), NaNs({1, 2, 3}, {1, 2, 3}), monkeypatch)
+    assert str(ended.value) == (
+        "the model's output is not a number for any of the first 3 clips: the weights overflow in half precision, so"
+        " decode in fp32 (measure.counting.precision: float32); 4 of 4 utterances are kept in "
+        f"{PARTIAL}."
+    )
+    assert [row["error"] for row in read_jsonl(PARTIAL)[1:] if row["id"] != "b"] == [str(NAN)] * 3
+
+
+def test_nan_for_the_first_clips_ends_the_run_early(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "ENOUGH", 2)
+    with pytest.raises(UserError, match=r"for any of the first 2 clips: .*; 3 of 4 utterances are kept"):
+        decode(once(profile), NaNs({1, 2}), monkeypatch)
+
+
+def test_nan_after_a_number_never_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "ENOUGH", 2)
+    rows = decode(once(profile), NaNs({2, 3}), monkeypatch)
+    assert [row["error"] is None for row in rows] == [True, False, False, False]
+
+
+def test_encoder_states_are_looked_at_for_engines_that_cannot_tell(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Showing(Counting):
+        def generate(self, features: torch.Tensor) -> Generation:
+            states = torch.ones(2, 3)
+            states[1, 2] = float("nan") if len(self.features) == 1 else 0
+            return replace(super().generate(features), encoder_states=states)
+
+    rows = decode(once(profile), Showing(), monkeypatch)
+    assert [row["error"] is None for row in rows] == [True, False, False, True]
+    assert "is not a number for this clip (in fp32)" in rows[2]["error"]
+
+
+def test_weights_damaged_in_fp32_say_so() -> None:
+    sentence = NotANumberError("measure.fused.precision", half=False).for_all(1)
+    assert sentence.startswith("the model's output is not a number for the first clip: the weights are damaged")

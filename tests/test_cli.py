@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from tests.checkpoints.folders import write_folder
+from whisper_speedup import cli
 from whisper_speedup.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -179,6 +181,54 @@ def test_profile_writes_only_its_line(project: Project) -> None:
     assert Path("params.yaml").read_text() == "# What to run.\nprofile: dummy\nengines:\n  - fused\n"
     main(["profile", "bundled"])
     assert project.files() == before
+
+
+def ended(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Exit code and stderr of a stage."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(["report"])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "stopped\n"),
+        (KeyboardInterrupt("2 of 4 utterances are kept in x."), 130, "stopped: 2 of 4 utterances are kept in x.\n"),
+        (
+            torch.AcceleratorError("CUDA error: out of memory\nSearch for it"), 2,
+            "error: the GPU's memory is full: end other programs on the GPU (nvidia-smi lists them), or choose a"
+            " smaller model or fewer beams.\n",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_ends_a_stage(
+    project: Project, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    def fail(parsed: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_report", fail)
+    assert ended(project.capsys) == (code, said)
+
+
+def test_a_bug_keeps_its_traceback(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(parsed: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(cli, "_report", fail)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        main(["report"])
+
+
+def test_sigterm_ends_a_stage_as_ctrl_c_does(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "_report", lambda parsed: signal.raise_signal(signal.SIGTERM))
+    assert ended(project.capsys) == (143, "stopped\n")
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_module_exits_with_two_and_no_traceback(project: Project) -> None:

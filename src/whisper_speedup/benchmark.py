@@ -6,7 +6,9 @@ synchronised on both sides. Reading audio and computing features happen outside 
 
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,22 +24,27 @@ from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation
-from whisper_speedup.errors import EngineLost, UserError
+from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
 from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import Profile
+from whisper_speedup.params import BASELINE, Profile
+from whisper_speedup.partial import Partial, one_sentence
 
 NO_OUTPUT: dict[str, Any] = {
     "tokens": None, "text": None, "raw_text": None, "score": None, "seconds": None, "truncated": None,
 }  # fmt: skip
+# So many clips, and every one so far, give NaN: then it is the weights and no clip's fault.
+ENOUGH = 8
 
 
 def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build")) -> Path:
     """Run one engine over the profile's manifest; writes build/PROFILE/runs/ENGINE/ and returns that folder.
 
-    Raises UserError for what the user can mend. Both files are written at the end, each whole or not at all.
+    Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
+    rows decoded so far, and stays when the run ends early. Raises UserError for what the user can mend, a GPU that
+    fails or is full included.
     """
     engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
@@ -52,81 +59,133 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     extractor = WhisperFeatureExtractor.from_pretrained(model_dir)
     tokenizer = WhisperTokenizer.from_pretrained(model_dir)
 
+    def features_of(row: manifest.Row) -> torch.Tensor:
+        return log_mel(manifest.load_audio(manifest_path, row), extractor).to(device)
+
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    begin = time.perf_counter()
-    engine.load(model_dir, profile.generation, device)
-    synchronize(device)
-    load_s = time.perf_counter() - begin
+    with one_sentence():
+        begin = time.perf_counter()
+        engine.load(model_dir, profile.generation, device)
+        synchronize(device)
+        load_s = time.perf_counter() - begin
+        readable = [row for row in rows if row.error is None]
+        if not readable:
+            raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
+        begin = time.perf_counter()
+        _warm_up(engine, readable, features_of, measure.warmup)
+        synchronize(device)
+        warmup_s = time.perf_counter() - begin
 
-    readable = [row for row in rows if row.error is None]
-    if not readable:
-        raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
-    begin = time.perf_counter()
-    for row in (readable * measure.warmup)[: measure.warmup]:
-        engine.warm_up(_features(manifest_path, row, extractor, device))
-    synchronize(device)
-    warmup_s = time.perf_counter() - begin
-
-    before = conditions.read(device)
-    begin = time.perf_counter()
-    results = [
-        _decode_row(engine, row, manifest_path, extractor, tokenizer, device, measure.repeats)
-        for row in _progress(rows, engine_name)
-    ]
-    decode_s = time.perf_counter() - begin
-    about = {
+    # All of what the rows depend on that is known here, so that resuming can tell whether they still hold.
+    made_with = {
         "engine": engine_name,
         "settings": engine.settings,
         "prompt": engine.prompt,
-        "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
-        "profile": profile_name,
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
         "dtype": engine.dtype,
         "threads": torch.get_num_threads(),
-        "load_s": load_s,
-        "warmup_s": warmup_s,
-        "decode_s": decode_s,
-        "resumed_from": None,
-        "memory": memory.snapshot(device),
         "environment": fingerprint(),
-        "started": started,
-        "conditions": {"before": before, "after": conditions.read(device)},
         "data_sha256": sha256(manifest_path),
         "weights_sha256": weights_sha256(model),
     }
-    if isinstance(engine, Elsewhere):
-        about |= engine.process()
+    asked = {"generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup}
+    before = conditions.read(device)
+    begin = time.perf_counter()
+    partial = Partial(folder / "partial" / f"{engine_name}.jsonl", {**made_with, **asked}, len(rows))
+    with one_sentence(partial):
+        results = _decode_rows(engine, _progress(rows, engine_name), features_of, tokenizer, measure.repeats, partial)
+        decode_s = time.perf_counter() - begin
+        about = {
+            **made_with,
+            "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
+            "profile": profile_name,
+            "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
+            "load_s": load_s,
+            "warmup_s": warmup_s,
+            "decode_s": decode_s,
+            "resumed_from": None,
+            "memory": memory.snapshot(device),
+            "started": started,
+            "conditions": {"before": before, "after": conditions.read(device)},
+        }
+        if isinstance(engine, Elsewhere):
+            about |= engine.process()
     engine.close()
     run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
     write_json(run / "run.json", about)
+    partial.remove()
     return run
 
 
-def _decode_row(
+def _warm_up(
+    engine: Engine, rows: list[manifest.Row], features_of: Callable[[manifest.Row], torch.Tensor], count: int
+) -> None:
+    """Warm up with `count` clips, the first ones again where there are fewer.
+
+    A clip that fails is left to its own row, and so is every clip when the first ones all fail.
+    """
+    waiting = deque(rows)
+    failed = 0
+    while count and waiting and failed < ENOUGH:
+        row = waiting.popleft()
+        try:
+            features = features_of(row)
+        except UserError:
+            failed += 1
+            continue
+        try:
+            engine.warm_up(features)
+        except ClipError:
+            failed += 1
+            continue
+        waiting.append(row)
+        count -= 1
+
+
+def _decode_rows(
     engine: Engine,
-    row: manifest.Row,
-    manifest_path: Path,
-    extractor: WhisperFeatureExtractor,
+    rows: Iterator[manifest.Row],
+    features_of: Callable[[manifest.Row], torch.Tensor],
     tokenizer: WhisperTokenizer,
-    device: torch.device,
     repeats: int,
+    partial: Partial,
+) -> list[dict[str, Any]]:
+    """All result rows, each in the partial file as soon as it is made. An utterance that cannot be decoded carries
+    its reason, and the others go on; raises EngineLost when none of the first ones, or none at all, gives numbers."""
+    results: list[dict[str, Any]] = []
+    decoded, overflows = 0, 0
+    overflow: NotANumberError | None = None
+    for row in rows:
+        result = {"id": row.id, **NO_OUTPUT, "error": row.error}
+        if row.error is None:
+            try:
+                result = _decode_row(engine, row, features_of(row), tokenizer, repeats)
+                decoded += 1
+            except EngineLost:
+                raise
+            except UserError as error:
+                result["error"] = str(error)
+                if isinstance(error, NotANumberError):
+                    overflow, overflows = error, overflows + 1
+        results.append(result)
+        partial.append(result)
+        if overflow and not decoded and overflows == ENOUGH:
+            raise EngineLost(overflow.for_all(overflows))
+    if overflow and not decoded:
+        raise EngineLost(overflow.for_all(overflows))
+    return results
+
+
+def _decode_row(
+    engine: Engine, row: manifest.Row, features: torch.Tensor, tokenizer: WhisperTokenizer, repeats: int
 ) -> dict[str, Any]:
-    """One result row. An utterance that cannot be decoded carries its reason, and the others go on."""
-    if row.error is not None:
-        return {"id": row.id, **NO_OUTPUT, "error": row.error}
-    try:
-        features = _features(manifest_path, row, extractor, device)
-        seconds, generations = [], []
-        for _ in range(repeats):
-            elapsed, generation = _timed(engine, features, device)
-            seconds.append(elapsed)
-            generations.append(generation)
-    except EngineLost:
-        raise
-    except UserError as error:
-        return {"id": row.id, **NO_OUTPUT, "error": str(error)}
+    """One result row. Raises UserError for an utterance that cannot be decoded."""
+    seconds, generations = [], []
+    for _ in range(repeats):
+        elapsed, generation = _timed(engine, features)
+        seconds.append(elapsed)
+        generations.append(generation)
     best = generations[0]
     return {
         "id": row.id,
@@ -140,20 +199,20 @@ def _decode_row(
     }
 
 
-def _timed(engine: Engine, features: torch.Tensor, device: torch.device) -> tuple[float, Generation]:
-    """Seconds of the notebook's region, and what came out."""
-    synchronize(device)
+def _timed(engine: Engine, features: torch.Tensor) -> tuple[float, Generation]:
+    """Seconds of the notebook's region, and what came out. Raises NotANumberError once the clock has stopped."""
+    synchronize(features.device)
     begin = time.perf_counter()
     generation = engine.generate(features)
-    synchronize(device)
-    elapsed = time.perf_counter() - begin
-    return elapsed if generation.seconds is None else generation.seconds, generation
-
-
-def _features(
-    manifest_path: Path, row: manifest.Row, extractor: WhisperFeatureExtractor, device: torch.device
-) -> torch.Tensor:
-    return log_mel(manifest.load_audio(manifest_path, row), extractor).to(device)
+    synchronize(features.device)
+    elapsed = time.perf_counter() - begin if generation.seconds is None else generation.seconds
+    if generation.encoder_states is None:
+        return elapsed, generation
+    if not bool(generation.encoder_states.isfinite().all()):
+        section = "baseline" if engine.name == BASELINE else engine.name
+        half = engine.settings.get("precision") != "float32"
+        raise NotANumberError(f"measure.{section}.precision", half)
+    return elapsed, replace(generation, encoder_states=None)
 
 
 def _progress(rows: list[manifest.Row], engine_name: str) -> Iterator[manifest.Row]:

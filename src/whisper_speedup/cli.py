@@ -1,9 +1,14 @@
 """The command line: one thin command a stage, and one sentence for a user's mistake (exit code 2)."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import Profile, load_params, load_profile, use_profile
@@ -12,17 +17,50 @@ BUILD = Path("build")
 REPORTS = Path("reports")
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. Treated as Ctrl-C is, so that what a stage says and tidies then it does here too."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one stage. Exits with 2 and one sentence for what the user can mend, with 130 on Ctrl-C."""
+    """Run one stage. Exits with 2 and one sentence for what the user can mend, with 130 on Ctrl-C, 143 on SIGTERM."""
     parsed = _parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        with _terminable():
+            parsed.run(parsed)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        _end(f"error: {error}", 2)
+    except KeyboardInterrupt as stop:
+        _end(f"stopped: {stop}" if str(stop) else "stopped", 143 if isinstance(stop, Terminated) else 130)
+    except RuntimeError as error:
+        from whisper_speedup.device import failure  # late, for it brings torch, which is slow to load
+
+        sentence = failure(error)
+        if sentence is None:
+            raise
+        _end(f"error: {sentence}", 2)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(code)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within, SIGTERM raises Terminated (where signals may be handled, which is the main thread)."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if before is not None:  # None: a handler that is not Python's, which cannot be put back
+            signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -130,9 +130,14 @@ class BaselineParams(Section):
 
 
 class FusedParams(Section):
-    """How our engine runs. `auto` is fp16 on CUDA and fp32 on a CPU."""
+    """How our engine runs. `precision: auto` is fp16 on CUDA and fp32 on a CPU.
+
+    `tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the repository
+    nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
+    """
 
     precision: Literal["auto", "half", "float32"]
+    tune: Literal["auto", "never"]
 
 
 class KernlUpstreamParams(Section):

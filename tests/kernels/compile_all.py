@@ -89,7 +89,7 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
 
     launch = LaunchConfig()
     stream = Stream(d, dtype, torch.device("cpu"))
-    for pdl in (0, 5, 6) if programmatic else (0,):
+    for pdl in (False, True) if programmatic else (False,):
         linear_residual.linear_residual(
             half(rows, ffn), half(d, ffn), half(d), stream, half(d), **vars(launch.fc2), pdl=pdl
         )  # fmt: skip
@@ -109,7 +109,7 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
             )
             embed.embed(ints(rows), half(size, d), half(448, d), ints(1), stream, half(d), prompt, pdl=pdl)
     scratch = cross_attention.CrossAttentionScratch(heads, d // heads, launch.cross_shares, torch.device("cpu"))
-    for pdl in (0, 5, 6) if programmatic else (0,):
+    for pdl in (False, True) if programmatic else (False,):
         cross_attention.cross_attention(
             half(rows, d), half(1500, d), half(1500, d), half(rows, d), heads, scratch, pdl=pdl
         )  # fmt: skip

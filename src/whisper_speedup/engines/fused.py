@@ -1,16 +1,20 @@
 """Our engine behind the Protocol: packed weights, shared cross-attention, beam search of our own."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.device import check_memory
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
+from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
+from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.fused.settings import decoding_settings
+from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.params import FusedParams, GenerationParams
 
 
@@ -25,9 +29,12 @@ class Fused:
         self.prompt: list[int | None] = []
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
-        """Load and pack the weights. Raises UserError for settings that the engine does not serve."""
+        """Load and pack the weights. Raises UserError for settings, or a GPU, that the engine does not serve."""
         quiet_transformers()
-        dtype = torch.float16 if self._precision(device) == "half" else torch.float32
+        half = self._precision(device) == "half"
+        if half:
+            check_device(device)  # before gigabytes are read
+        dtype = torch.float16 if half else torch.float32
         model = WhisperForConditionalGeneration.from_pretrained(
             model_dir, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
         )
@@ -45,19 +52,35 @@ class Fused:
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
         if precision == "half":
-            # Triton is needed, and there, only on a GPU.
-            from whisper_speedup.fused.device_model import DeviceWhisper, check_device, unserved
-            from whisper_speedup.fused.launch import load_launch_config
-
             check_device(device)
-            reason = unserved(settings)
-            self.settings["path"] = "kernels" if reason is None else f"plain torch ({reason})"
-            if reason is None:
-                launch = load_launch_config(torch.cuda.get_device_name(device), model.config.d_model)
-                self.settings["launch"] = launch.as_dict()
-                self.model = DeviceWhisper(model, settings, device, dtype, launch)
+        if device.type == "cuda":
+            check_memory(self.name, needed_bytes(model, settings, dtype), device)
+        if precision == "half":
+            self._use_kernels(model, settings, dtype)
         if self.model is None:
             self.model = FusedWhisper(model, settings, device, dtype)
+
+    def _use_kernels(
+        self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
+    ) -> None:
+        """Pack for the kernels, where they serve these settings; tune them first on a GPU that is not known yet."""
+        # Triton is needed from here on, and only on a GPU.
+        from whisper_speedup.fused.device_model import DeviceWhisper, unserved
+        from whisper_speedup.fused.device_weights import pack_device_weights
+        from whisper_speedup.fused.tuning import tuned_launch_config
+
+        reason = unserved(settings)
+        self.settings["path"] = "kernels" if reason is None else f"plain torch ({reason})"
+        if reason is not None:
+            return
+        gpu = torch.cuda.get_device_name(self.device)
+        launch = load_launch_config(gpu, model.config.d_model)
+        weights = pack_device_weights(model, self.device, dtype)
+        if launch.source == "default" and self.params.tune == "auto":
+            with triton_errors():
+                launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
+        self.settings["launch"] = launch.as_dict()
+        self.model = DeviceWhisper(model, settings, self.device, dtype, launch, weights=weights)
 
     def _precision(self, device: torch.device) -> str:
         precision = self.params.precision
@@ -69,7 +92,19 @@ class Fused:
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""
-        self.model.warm_up(features)
+        launch = self.settings.get("launch", {}).get("source", "default")
+        with triton_errors():
+            try:
+                self.model.warm_up(features)
+            except Exception as error:
+                if launch == "default" or not refused(error):
+                    raise
+                why = " ".join(str(error).split())[:200]
+                print(f"the launch configuration ({launch}) cannot be built here, so the default is used: {why}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+                self.model.relaunch(LaunchConfig())
+                self.settings["launch"] = LaunchConfig().as_dict()
+                self.model.warm_up(features)
 
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000) on the device."""

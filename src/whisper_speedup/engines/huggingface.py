@@ -19,6 +19,7 @@ import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
+from whisper_speedup.device import check_memory
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import BaselineParams, GenerationParams
@@ -51,10 +52,15 @@ class HuggingFace:
         self.precision = self.settings["precision"] = self._precision(device)
         self.device = device
         if device.type == "cuda":
+            if model.device.type != "cuda":
+                size = sum(p.numel() for p in model.parameters()) * model.dtype.itemsize
+                check_memory(self.name, size, device)
             # The notebook's setting: TF32 for what autocast leaves in fp32. `float32` means IEEE, for a reference.
             torch.set_float32_matmul_precision("highest" if self.precision == "float32" else "high")
         self.model = model.to(device).eval()  # type: ignore[arg-type]
         self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.encoder_states: torch.Tensor | None = None
+        self.hook = self.model.model.encoder.register_forward_hook(self._keep_states)
         if self.params.reorder_fix:
             self.model._reorder_cache = reorder_self_attention_only
         self.arguments = generate_arguments(generation, self.model.generation_config)
@@ -78,10 +84,12 @@ class HuggingFace:
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000) on the device. `score` is None: the notebook asks for none."""
         tokens = self._generate(features, **self.arguments)[0].tolist()
-        return Generation(tokens=tokens, score=None, truncated=len(tokens) >= self.limit)
+        states, self.encoder_states = self.encoder_states, None
+        return Generation(tokens=tokens, score=None, truncated=len(tokens) >= self.limit, encoder_states=states)
 
     def close(self) -> None:
         """Drop the model."""
+        self.hook.remove()
         del self.model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -89,6 +97,10 @@ class HuggingFace:
     def _generate(self, features: torch.Tensor, **arguments: Any) -> torch.Tensor:
         with self._modes():
             return self.model.generate(features.to(self.model.dtype), **arguments)
+
+    def _keep_states(self, encoder: torch.nn.Module, arguments: Any, output: Any) -> None:
+        """`generate` does not mind NaN and says nothing of it, so keep what the benchmark looks at. Costs no time."""
+        self.encoder_states = output.last_hidden_state
 
     @contextmanager
     def _modes(self) -> Iterator[None]:

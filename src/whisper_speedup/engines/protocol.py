@@ -1,6 +1,6 @@
 """What every engine does: load once, warm up once, then decode one utterance at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,12 +17,15 @@ class Generation:
     None where the engine does not give one. `truncated`: stopped by max_length and not by end-of-text. `seconds`: the
     timed region as the engine itself measured it, where it decodes in another process and the way there is no part of
     that region; None leaves the timing to the caller.
+    `encoder_states`: the encoder's output, from an engine that cannot tell by itself whether it holds numbers; the
+    benchmark looks once the clock has stopped.
     """
 
     tokens: list[int]
     score: float | None
     truncated: bool
     seconds: float | None = None
+    encoder_states: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):
@@ -43,7 +46,10 @@ class Engine(Protocol):
         """Decode `features` (1, mels, 3000) once, the longest way there is, so that the first timed call is hot."""
 
     def generate(self, features: torch.Tensor) -> Generation:
-        """Decode log-mel features (1, mels, 3000), float32, already on the engine's device."""
+        """Decode log-mel features (1, mels, 3000), float32, already on the engine's device.
+
+        Raises ClipError for what is this clip's own fault, NaN in the model's output above all.
+        """
 
     def close(self) -> None:
         """Give the memory back."""

@@ -93,7 +93,7 @@ class DeviceDecoder:
             self._normed(layer.query, query, launch.query)
             cross_attention(
                 query, self.cross[2 * index], self.cross[2 * index + 1], attended, weights.heads, self.scratch,
-                launch.cross_block, launch.cross_warps, launch.cross_stages, pdl,
+                launch.cross_warps, pdl,
             )  # fmt: skip
             self._add(attended, layer.cross_out, layer.fc1.gamma, launch.out, launch.out_splits)
             self._normed(layer.fc1, hidden, launch.fc1, gelu=True)

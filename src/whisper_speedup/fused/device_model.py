@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
-from whisper_speedup.fused.device_weights import pack_device_weights
+from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.segments import decode_windows
@@ -33,20 +33,11 @@ def unserved(settings: DecodingSettings) -> str | None:
     return None
 
 
-def check_device(device: torch.device) -> None:
-    """Raises UserError for a GPU that the kernels do not run on, or without Triton."""
-    major, minor = torch.cuda.get_device_capability(device)
-    if major < 8:
-        raise UserError(
-            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and the fused kernels need"
-            " 8.0 (Ampere) or newer: say measure.fused.precision: float32 for the plain path."
-        )
-
-
 class DeviceWhisper:
     """A Whisper on one GPU with fixed settings; buffers and graphs are made once, and nothing is allocated after.
 
-    `graphs=False` launches kernel by kernel: for a CPU with Triton's interpreter, and for profiling.
+    `graphs=False` launches kernel by kernel: for a CPU with Triton's interpreter, and for profiling. `weights` are the
+    model's, where they are packed already.
     """
 
     def __init__(
@@ -57,11 +48,12 @@ class DeviceWhisper:
         dtype: torch.dtype,
         launch: LaunchConfig,
         graphs: bool = True,
+        weights: DeviceWeights | None = None,
     ) -> None:
         self.settings, self.device, self.launch = settings, device, launch
         self.frames = model.config.max_source_positions * 2
         self.encoder = Encoder(model, device, dtype)
-        self.weights = pack_device_weights(model, device, dtype)
+        self.weights = weights if weights is not None else pack_device_weights(model, device, dtype)
         self.source_positions = model.config.max_source_positions
         self.decoder = self._decoder(settings.max_total(0))
         self.features = torch.zeros(1, model.config.num_mel_bins, self.frames, device=device)
@@ -72,6 +64,13 @@ class DeviceWhisper:
 
     def _decoder(self, positions: int) -> DeviceDecoder:
         return DeviceDecoder(self.weights, self.settings, self.source_positions, positions, self.launch)
+
+    def relaunch(self, launch: LaunchConfig) -> None:
+        """Take another launch configuration; the next warm-up compiles and captures with it."""
+        positions = self.decoder.positions
+        del self.decoder  # before its successor is made
+        self.launch, self.graphs = launch, {}
+        self.decoder = self._decoder(positions)
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Compile the kernels and capture the graphs, once, and decode."""
@@ -132,10 +131,7 @@ class DeviceWhisper:
                 decoder.step(self.prompt_length, *limits)
         tokens, score = read_hypothesis(decoder.state)
         if not score > -1.0e8:
-            raise UserError(
-                "the model's output is not a number for this clip (its encoder or decoder overflowed): check the clip,"
-                " or decode it in fp32 (measure.fused.precision: float32)."
-            )
+            raise NotANumberError("measure.fused.precision", self.weights.embedding.dtype != torch.float32)
         ended = tokens[-1] == settings.eos
         return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import WhisperForConditionalGeneration
+from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
 
 from whisper_speedup.kernels.norm_linear import fold_norm
 
@@ -50,52 +51,80 @@ class DeviceWeights:
     positions: torch.Tensor
     projection: NormedProduct
     heads: int
+    arena: "Arena"
+
+
+class Arena:
+    """One flat tensor that holds every matrix in the order in which a step reads them."""
+
+    def __init__(self, count: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.flat = torch.empty(count, device=device, dtype=dtype)
+        self.used = 0
+
+    def add(self, *parts: torch.Tensor) -> torch.Tensor:
+        """Copy matrices of one width into the arena, one below the other; returns them as one matrix there."""
+        width = parts[0].shape[1]
+        begin = self.used
+        for part in parts:
+            self.flat[self.used : self.used + part.numel()].view_as(part).copy_(part.detach())
+            self.used += part.numel()
+        return self.flat[begin : self.used].view(-1, width)
 
 
 def pack_device_weights(
     model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
 ) -> DeviceWeights:
     """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests)."""
+    decoder = model.model.decoder
+    width, ffn, layers = model.config.d_model, model.config.decoder_ffn_dim, len(decoder.layers)
+    tied = model.proj_out.weight.data_ptr() == decoder.embed_tokens.weight.data_ptr()
+    size = decoder.embed_tokens.weight.shape[0]
+    arena = Arena(layers * (6 * width + 2 * ffn) * width + (1 if tied else 2) * size * width, device, dtype)
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
 
+    def bias_of(module: torch.nn.Linear) -> torch.Tensor:
+        return to(module.bias) if module.bias is not None else to(module.weight.new_zeros(module.out_features))
+
     def normed(norm: torch.nn.LayerNorm, *modules: torch.nn.Linear) -> NormedProduct:
-        biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
-        return fold(norm, to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)))
+        return fold(norm, arena.add(*(m.weight for m in modules)), torch.cat([bias_of(m) for m in modules]))
 
     def fold(norm: torch.nn.LayerNorm, weight: torch.Tensor, bias: torch.Tensor) -> NormedProduct:
         gamma, beta = to(norm.weight), to(norm.bias)
         return NormedProduct(weight, gamma, *fold_norm(weight, bias, gamma, beta), norm.eps)
 
     def product(module: torch.nn.Linear) -> Product:
-        return Product(to(module.weight), to(module.bias))
+        return Product(arena.add(module.weight), bias_of(module))
 
-    decoder = model.model.decoder
+    def pack_layer(layer: WhisperDecoderLayer) -> DeviceLayer:
+        attention, cross = layer.self_attn, layer.encoder_attn
+        return DeviceLayer(  # keyword arguments run in this order, which is the order in the arena
+            qkv=normed(layer.self_attn_layer_norm, attention.q_proj, attention.k_proj, attention.v_proj),
+            self_out=product(attention.out_proj),
+            query=normed(layer.encoder_attn_layer_norm, cross.q_proj),
+            cross_out=product(cross.out_proj),
+            fc1=normed(layer.final_layer_norm, layer.fc1),
+            fc2=product(layer.fc2),
+        )
+
     cross = [m for layer in decoder.layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)]
-    biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in cross]
-    embedding = to(decoder.embed_tokens.weight)
-    projection = model.proj_out.weight
-    tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
-    zeros = embedding.new_zeros(embedding.shape[0])
+    # Filled in place: gathered first and stacked then, they would be the engine's peak of memory.
+    cross_weight = torch.empty(2 * layers, width, width, device=device, dtype=dtype)
+    cross_bias = torch.empty(2 * layers, 1, width, device=device, dtype=dtype)
+    for index, module in enumerate(cross):
+        cross_weight[index].copy_(module.weight.detach())
+        cross_bias[index, 0].copy_(bias_of(module))
+    packed = tuple(pack_layer(layer) for layer in decoder.layers)
+    projection = arena.add(model.proj_out.weight)
+    zeros = projection.new_zeros(size)
     return DeviceWeights(
-        layers=tuple(
-            DeviceLayer(
-                qkv=normed(
-                    layer.self_attn_layer_norm, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj
-                ),
-                self_out=product(layer.self_attn.out_proj),
-                query=normed(layer.encoder_attn_layer_norm, layer.encoder_attn.q_proj),
-                cross_out=product(layer.encoder_attn.out_proj),
-                fc1=normed(layer.final_layer_norm, layer.fc1),
-                fc2=product(layer.fc2),
-            )
-            for layer in decoder.layers
-        ),
-        cross_weight=torch.stack([to(m.weight) for m in cross]),
-        cross_bias=torch.stack([to(bias) for bias in biases])[:, None],
-        embedding=embedding,
+        layers=packed,
+        cross_weight=cross_weight,
+        cross_bias=cross_bias,
+        embedding=projection if tied else arena.add(decoder.embed_tokens.weight),
         positions=to(decoder.embed_positions.weight),
-        projection=fold(decoder.layer_norm, embedding if tied else to(projection), zeros),
+        projection=fold(decoder.layer_norm, projection, zeros),
         heads=model.config.decoder_attention_heads,
+        arena=arena,
     )

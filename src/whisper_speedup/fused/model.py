@@ -1,10 +1,12 @@
 """The fused engine's decode of one utterance: encoder, prompt, steps, beam search, and Whisper's cut at timestamps."""
 
+import math
 from dataclasses import replace
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis, Suppression
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.decoder import prefill, step
@@ -66,7 +68,10 @@ class FusedWhisper:
         while search.advance(logits):
             self.cache.reorder(search.parents)
             logits = step(self.weights, self.cache, search.tokens, search.length - 1)
-        return search.result()
+        best = search.result()
+        if math.isnan(best.score):  # NaN is above all numbers for topk and argmax, so it wins and its score shows it
+            raise NotANumberError("measure.fused.precision", self.dtype != torch.float32)
+        return best
 
     def _prompt(self) -> list[int]:
         """The prompt, its language detected where the settings leave it open (transformers' `detect_language`)."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import ClipError
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.settings import DecodingSettings
 
@@ -24,7 +24,7 @@ def decode_windows(
 ) -> Hypothesis:
     """Decode features (1, mels, n) window by window of `frames` frames; `decode` takes a window and its number.
 
-    Returns every window's tokens in one hypothesis; score and `ended` are the last window's. Raises UserError where
+    Returns every window's tokens in one hypothesis; score and `ended` are the last window's. Raises ClipError where
     transformers would decode the same window for ever.
     """
     tokens: list[int] = []
@@ -40,7 +40,7 @@ def decode_windows(
         seek += offset
         segment += 1
         if offset == 0 and settings.max_total(segment) == settings.max_total(segment - 1):
-            raise UserError(
+            raise ClipError(
                 "the model ends a segment at 0.00 s again and again, so decoding cannot move on (transformers never"
                 " returns here): leave this clip out, or choose another checkpoint."
             )

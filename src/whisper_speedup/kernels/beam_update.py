@@ -8,7 +8,8 @@ with ties broken by the lower beam, then the lower token; keeps the first `beams
 merges those of the first `beams` ranks that do end into the finished pool by score / length^penalty; permutes the
 ancestry; and sets `done` by transformers' stop test. fused/beam_search.py is the same search in torch, and the tests
 compare the two. Sequences are not copied: `history` keeps each step's tokens and parents, and the host walks back
-from the finished hypothesis. A launch after `done` changes nothing.
+from the finished hypothesis. A launch after `done` changes nothing. NaN among the logits ends the search at once, with
+NaN for the best score.
 
 Bytes: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
 """
@@ -17,8 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, begin_launch, near_end, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, let_next_start, pdl_option, wait_for_inputs
 from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
 
 NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
@@ -92,46 +92,67 @@ def _beam_update_kernel(
     EARLY: tl.constexpr,
     GREEDY: tl.constexpr,
     TILE_BLOCK: tl.constexpr,
-    ENTRY_BLOCK: tl.constexpr,
     TIME_BLOCK: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    begin_launch(PDL)
     wait_for_inputs(PDL)
-    near_end(PDL)
+    let_next_start(PDL)
     if tl.load(done_ptr) != 0:
         return
     slot = tl.arange(0, SLOTS)
     length = tl.load(length_ptr)
     generated = length - prompt_length
-    # Each candidate's score: its row's log-sum-exp and running score make rows comparable.
-    tile = tl.arange(0, TILE_BLOCK)
-    entry = tl.arange(0, ENTRY_BLOCK)
-    source = entry // (tiles * KEEP)
-    within = entry - source * (tiles * KEEP)
-    its_tile = within // KEEP
-    real = source < SOURCES
-    place = (its_tile * ROWS + source) * KEEP + (within - its_tile * KEEP)
-    packed = tl.load(candidates_ptr + place, mask=real, other=LOWEST)
-    logit = candidate_score(packed)
+    old_scores = tl.load(finished_scores_ptr + slot)
+    old_lengths = tl.load(finished_lengths_ptr + slot)
+    old_parents = tl.load(finished_parents_ptr + slot)
+    old_tokens = tl.load(finished_tokens_ptr + slot)
+    # Each row's log-sum-exp and running score make candidates of different rows comparable.
+    row = tl.arange(0, ROWS)
+    list_tile = tl.arange(0, TILE_BLOCK)[:, None]
+    place = list_tile * ROWS + row[None, :]
+    real = (list_tile < tiles) & (row < SOURCES)[None, :]
+    head = tl.load(candidates_ptr + place * KEEP, mask=real, other=LOWEST)
+    peaks = tl.load(peak_ptr + place, mask=real, other=float("-inf"))
+    norms = tl.load(norm_ptr + place, mask=real, other=0.0)
+    running = tl.load(scores_ptr + row, mask=row < SOURCES, other=0.0)
+    peak = tl.where(row < SOURCES, tl.max(peaks, axis=0), 0.0)
+    log_norm = tl.log(tl.where(row < SOURCES, tl.sum(norms * tl.exp(peaks - peak[None, :]), axis=0), 1.0))
+    # A NaN among a row's logits is one in its sum, wherever the maximum went.
+    broken = tl.sum((log_norm != log_norm).to(tl.int32), axis=0) > 0
+    score = candidate_score(head)
+    if not GREEDY:
+        score = ((score - peak[None, :]) - log_norm[None, :]) + running[None, :]
+    # A tile's candidates of one row are a sorted list. The KEEP best of all are in the KEEP lists whose heads are best:
+    # before any other list's candidates come that many heads. Equal scores: rows in order, then tiles, then tokens.
+    lists = pack_candidate(score, row[None, :] * tiles + list_tile)
+    lists = tl.where(head == LOWEST, LOWEST, lists)
+    chosen_lists = tl.full((SLOTS,), LOWEST, tl.int64)
+    for rank in tl.static_range(KEEP):
+        top = tl.max(tl.max(lists, axis=1), axis=0)
+        chosen_lists = tl.where(slot == rank, top, chosen_lists)
+        lists = tl.where(lists == top, LOWEST, lists)
+    there = (slot < KEEP) & (chosen_lists != LOWEST)
+    which = tl.where(there, candidate_index(chosen_lists), 0)
+    source = which // tiles
+    mine = source[:, None] == row[None, :]
+    depth = tl.arange(0, SLOTS)
+    place = ((which - source * tiles) * ROWS + source)[:, None] * KEEP + depth[None, :]
+    packed = tl.load(candidates_ptr + place, mask=there[:, None] & (depth < KEEP)[None, :], other=LOWEST)
     empty = packed == LOWEST
-    score = logit
-    for row in tl.static_range(SOURCES):
-        places = tile * ROWS + row
-        peaks = tl.load(peak_ptr + places, mask=tile < tiles, other=float("-inf"))
-        norms = tl.load(norm_ptr + places, mask=tile < tiles, other=0.0)
-        peak = tl.max(peaks, axis=0)
-        log_norm = tl.log(tl.sum(norms * tl.exp(peaks - peak), axis=0))
-        running = tl.load(scores_ptr + row)
-        if not GREEDY:
-            score = tl.where(source == row, ((logit - peak) - log_norm) + running, score)
-    packed = pack_candidate(score, source * vocabulary + candidate_index(packed))
+    score = candidate_score(packed)
+    # Sums of one number and zeros: nothing is rounded.
+    peak = tl.sum(tl.where(mine, peak[None, :], 0.0), axis=1)
+    log_norm = tl.sum(tl.where(mine, log_norm[None, :], 0.0), axis=1)
+    running = tl.sum(tl.where(mine, running[None, :], 0.0), axis=1)
+    if not GREEDY:
+        score = ((score - peak[:, None]) - log_norm[:, None]) + running[:, None]
+    packed = pack_candidate(score, source[:, None] * vocabulary + candidate_index(packed))
     packed = tl.where(empty, LOWEST, packed)
     best = tl.full((SLOTS,), LOWEST, tl.int64)
     for rank in tl.static_range(KEEP):
-        top = tl.max(packed, axis=0)
+        top = tl.max(tl.max(packed, axis=1), axis=0)
         best = tl.where(slot == rank, top, best)
         packed = tl.where(packed == top, LOWEST, packed)
     valid = (slot < KEEP) & (best != LOWEST)
@@ -152,10 +173,6 @@ def _beam_update_kernel(
         reciprocal = 1.0 / span
     if length_penalty == 0.0:
         reciprocal = span / span
-    old_scores = tl.load(finished_scores_ptr + slot)
-    old_lengths = tl.load(finished_lengths_ptr + slot)
-    old_parents = tl.load(finished_parents_ptr + slot)
-    old_tokens = tl.load(finished_tokens_ptr + slot)
     in_pool = slot < BEAMS
     old_finished = in_pool & (old_lengths > 0)
     full = tl.sum(old_finished.to(tl.int32), axis=0) == BEAMS
@@ -229,7 +246,8 @@ def _beam_update_kernel(
         stop = stop | all_finished
     if GREEDY:
         stop = at_limit | all_finished
-    stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0)
+    stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0) | broken
+    tl.store(finished_scores_ptr, float("nan"), mask=broken)  # later than the pool's own stores: a barrier lies between
     tl.store(position_ptr, length)
     tl.store(length_ptr, length + 1)
     tl.store(done_ptr, stop.to(tl.int32))
@@ -250,7 +268,7 @@ def beam_update(
     length_penalty: float,
     early_stopping: bool | str,
     num_warps: int = 8,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> None:
     """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
 
@@ -265,7 +283,7 @@ def beam_update(
         peak, norm, candidates, state.length, state.position, state.done, state.host_done, state.tokens, state.scores,
         state.history, state.finished_scores, state.finished_lengths, state.finished_parents, state.finished_tokens,
         state.ancestry, tiles, vocabulary, positions, prompt_length, max_total, eos, length_penalty, sources, beams,
-        keep, early, beams == 1, triton.next_power_of_2(tiles), triton.next_power_of_2(sources * tiles * keep),
+        keep, early, beams == 1, triton.next_power_of_2(tiles),
         triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps, **pdl_option(pdl),
     )  # fmt: skip
 

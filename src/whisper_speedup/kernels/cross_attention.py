@@ -2,7 +2,7 @@
 
     y = softmax(Q K^T / sqrt(head_dim)) V     Q (rows, d), K and V (n, d), head by head
 
-A program takes one head and one share of the keys, keeps a running maximum and sum, and writes its partial result.
+A program takes one head and one share of the keys, all of them in one block, and writes its partial result.
 The last program of a head to finish merges that head's partial results in the order of the shares, so the result
 does not depend on who was last. Keys past n are masked by their index in the whole sequence (Kernl masked by the
 index within a block, and let 36 phantom keys into every softmax over 1500).
@@ -14,8 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, begin_launch, near_end, prefetch, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, let_next_start, pdl_option, wait_for_inputs
 
 
 def cross_attention_reference(
@@ -47,48 +46,36 @@ def _cross_attention_kernel(
     scale,
     share,
     SHARES: tl.constexpr,
+    SHARES_BLOCK: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_T: tl.constexpr,
-    SHARE_BLOCK: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    begin_launch(PDL)
     head = tl.program_id(0)
     part = tl.program_id(1)
     row = tl.arange(0, ROWS)
     inner = tl.arange(0, BLOCK_D)
     inside = inner < HEAD_DIM
     column = head * HEAD_DIM + inner
-    if PDL & 4:
-        # Keys and values are from before this step: ask for this share while the query is still being made.
-        times = tl.minimum(part * share + tl.arange(0, SHARE_BLOCK), n - 1)
-        prefetch(keys_ptr + times * d + head * HEAD_DIM)
-        prefetch(values_ptr + times * d + head * HEAD_DIM)
+    # Keys and values are from before this step: the whole share is asked for while the query is still being made.
+    time = part * share + tl.arange(0, BLOCK_T)
+    seen = time < tl.minimum((part + 1) * share, n)
+    place = time[:, None] * d + column[None, :]
+    both = seen[:, None] & inside[None, :]
+    key = tl.load(keys_ptr + place, mask=both, other=0.0)
+    value = tl.load(values_ptr + place, mask=both, other=0.0)
     wait_for_inputs(PDL)
     # Transposed throughout: keys are the tall side of the tensor cores' tiles, beams the narrow one.
     tile = (row < rows)[None, :] & inside[:, None]
     q = tl.load(q_ptr + row[None, :] * d + column[:, None], mask=tile, other=0.0)
-    peak = tl.full((ROWS,), float("-inf"), tl.float32)
-    norm = tl.zeros((ROWS,), dtype=tl.float32)
-    acc = tl.zeros((BLOCK_D, ROWS), dtype=tl.float32)
-    end = tl.minimum((part + 1) * share, n)
-    for first in range(part * share, end, BLOCK_T):
-        time = first + tl.arange(0, BLOCK_T)
-        seen = time < end
-        place = time[:, None] * d + column[None, :]
-        both = seen[:, None] & inside[None, :]
-        key = tl.load(keys_ptr + place, mask=both, other=0.0)
-        value = tl.load(values_ptr + place, mask=both, other=0.0)
-        score = tl.where(seen[:, None], tl.dot(key, q) * scale, float("-inf"))
-        new_peak = tl.maximum(peak, tl.max(score, axis=0))
-        weight = tl.exp(score - new_peak[None, :])
-        shrink = tl.exp(peak - new_peak)
-        norm = norm * shrink + tl.sum(weight, axis=0)
-        acc = tl.dot(tl.trans(value), weight.to(value.dtype), acc * shrink[None, :])
-        peak = new_peak
-    near_end(PDL)
+    let_next_start(PDL)
+    score = tl.where(seen[:, None], tl.dot(key, q) * scale, float("-inf"))
+    peak = tl.max(score, axis=0)
+    weight = tl.exp(score - peak[None, :])
+    norm = tl.sum(weight, axis=0)
+    acc = tl.dot(tl.trans(value), weight.to(value.dtype))
     base = (head * SHARES + part) * ROWS + row
     tl.store(peak_ptr + base, peak)
     tl.store(norm_ptr + base, norm)
@@ -98,20 +85,20 @@ def _cross_attention_kernel(
     before = tl.atomic_add(arrived_ptr + head, 1, sem="acq_rel")
     tl.debug_barrier()
     if before == SHARES - 1:
-        peak = tl.full((ROWS,), float("-inf"), tl.float32)
-        norm = tl.zeros((ROWS,), dtype=tl.float32)
+        # Every share's maximum and sum at once, then the results, all of them on their way together.
+        other = tl.arange(0, SHARES_BLOCK)
+        places = (head * SHARES + other[:, None]) * ROWS + row[None, :]
+        there = (other < SHARES)[:, None]
+        peaks = tl.load(peak_ptr + places, mask=there, other=float("-inf"), cache_modifier=".cg")
+        norms = tl.load(norm_ptr + places, mask=there, other=0.0, cache_modifier=".cg")
+        peak = tl.max(peaks, axis=0)
+        norm = tl.sum(norms * tl.exp(peaks - peak[None, :]), axis=0)
         acc = tl.zeros((BLOCK_D, ROWS), dtype=tl.float32)
-        for other in range(SHARES):
-            base = (head * SHARES + other) * ROWS + row
-            its_peak = tl.load(peak_ptr + base, cache_modifier=".cg")
-            its_norm = tl.load(norm_ptr + base, cache_modifier=".cg")
-            its_acc = tl.load(partial_ptr + base[None, :] * BLOCK_D + inner[:, None], cache_modifier=".cg")
-            new_peak = tl.maximum(peak, its_peak)
-            shrink = tl.exp(peak - new_peak)
-            its_shrink = tl.exp(its_peak - new_peak)
-            norm = norm * shrink + its_norm * its_shrink
-            acc = acc * shrink[None, :] + its_acc * its_shrink[None, :]
-            peak = new_peak
+        for share_index in tl.static_range(SHARES):
+            one = (head * SHARES + share_index) * ROWS + row
+            its_peak = tl.load(peak_ptr + one, cache_modifier=".cg")
+            its_acc = tl.load(partial_ptr + one[None, :] * BLOCK_D + inner[:, None], cache_modifier=".cg")
+            acc += its_acc * tl.exp(its_peak - peak)[None, :]
         tl.store(
             y_ptr + row[None, :] * d + column[:, None], (acc / norm[None, :]).to(y_ptr.dtype.element_ty), mask=tile
         )
@@ -137,26 +124,21 @@ def cross_attention(
     out: torch.Tensor,
     heads: int,
     scratch: CrossAttentionScratch,
-    block_t: int = 64,
-    num_warps: int = 4,
-    num_stages: int = 3,
-    pdl: int = 0,
+    num_warps: int = 8,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch for query (rows <= 8, d) over keys and values (n, d), rows contiguous. Returns `out` (rows, d)."""
     rows, d = query.shape
     n = keys.shape[0]
     head_dim = d // heads
     shares = scratch.shares
-    # Whole blocks in every share, and at least one key in each, so that no share's maximum is -inf.
-    share = triton.cdiv(triton.cdiv(n, shares), block_t) * block_t
-    if (shares - 1) * share >= n:
-        share = triton.cdiv(n, shares)
-    assert (shares - 1) * share < n, "more shares than keys"
+    share = triton.cdiv(n, shares)
+    assert (shares - 1) * share < n, "more shares than keys"  # no share's maximum may be -inf
     assert rows <= ROWS and d % heads == 0 and keys.shape == values.shape == (n, d) and out.shape == (rows, d)
     assert query.is_contiguous() and keys.is_contiguous() and values.is_contiguous() and out.is_contiguous()
     _cross_attention_kernel[(heads, shares)](
         query, keys, values, out, scratch.partial, scratch.peak, scratch.norm, scratch.arrived, rows, n, d,
-        head_dim**-0.5, share, shares, head_dim, triton.next_power_of_2(head_dim), block_t,
-        triton.next_power_of_2(share), pdl, ROWS, num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
+        head_dim**-0.5, share, shares, triton.next_power_of_2(shares), head_dim, triton.next_power_of_2(head_dim),
+        max(16, triton.next_power_of_2(share)), pdl, ROWS, num_warps=num_warps, **pdl_option(pdl),
     )  # fmt: skip
     return out

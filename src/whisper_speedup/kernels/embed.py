@@ -13,8 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, leave_for_norm, near_end, wait_for_inputs
+from whisper_speedup.kernels.stream import ROWS, Stream, leave_for_norm, let_next_start, pdl_option, wait_for_inputs
 
 
 def embed_reference(
@@ -42,12 +41,12 @@ def _embed_kernel(
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    begin_launch(PDL)
-    wait_for_inputs(PDL)
-    near_end(PDL)
     part = tl.program_id(0)
     row = tl.arange(0, ROWS)
     cols = part * BLOCK + tl.arange(0, BLOCK)
+    gamma = tl.load(gamma_ptr + cols, mask=cols < d, other=0.0).to(tl.float32)
+    wait_for_inputs(PDL)
+    let_next_start(PDL)
     live = row < rows
     inside = live[None, :] & (cols < d)[:, None]
     token = tl.load(tokens_ptr + row, mask=live, other=0).to(tl.int64)
@@ -58,7 +57,7 @@ def _embed_kernel(
     place = tl.load(positions_ptr + position[None, :] * d + cols[:, None], mask=inside, other=0.0).to(tl.float32)
     x = (vector + place).to(embedding_ptr.dtype.element_ty).to(tl.float32)
     tl.store(r_ptr + row[None, :] * d + cols[:, None], x, mask=inside)
-    leave_for_norm(x, inside, row, cols, gamma_ptr, scaled_ptr, sums_ptr, part, d, ROWS)
+    leave_for_norm(x, inside, row, cols, gamma, scaled_ptr, sums_ptr, part, d, ROWS)
 
 
 def embed(
@@ -70,7 +69,7 @@ def embed(
     gamma: torch.Tensor,
     prompt: bool = False,
     block: int = 64,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> Stream:
     """Launch for tokens (rows <= 8,) int32; `start` int32 (1,) on the device. Writes the stream's first rows."""
     rows, d = tokens.shape[0], stream.width

@@ -17,14 +17,12 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import pdl_option
 from whisper_speedup.kernels.stream import (
     ROWS,
     Stream,
-    begin_launch,
     leave_for_norm,
-    near_end,
-    prefetch_rows,
+    let_next_start,
+    pdl_option,
     wait_for_inputs,
 )
 
@@ -53,7 +51,6 @@ def _linear_residual_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
-    K_LINES: tl.constexpr,
     SPLITS: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
@@ -61,12 +58,15 @@ def _linear_residual_kernel(
     part = tl.program_id(0)
     split = tl.program_id(1)
     cols = part * BLOCK_N + tl.arange(0, BLOCK_N)
-    begin_launch(PDL)
-    if PDL & 4:
-        prefetch_rows(w_ptr, cols, n, k, K_LINES)
-    wait_for_inputs(PDL)
     row = tl.arange(0, ROWS)
     live = (row < rows)[None, :]
+    # What the product is added to is asked for first, so that it arrives while the weights do.
+    bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
+    gamma = tl.load(gamma_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
+    wait_for_inputs(PDL)
+    inside = live & (cols < n)[:, None]
+    place = r_ptr + row[None, :] * n + cols[:, None]
+    before = tl.load(place, mask=inside, other=0.0)
     acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
     share = tl.cdiv(tl.cdiv(k, SPLITS), BLOCK_K) * BLOCK_K
     for start in range(split * share, tl.minimum(split * share + share, k), BLOCK_K):
@@ -77,26 +77,23 @@ def _linear_residual_kernel(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         acc = tl.dot(w, x, acc)
-    near_end(PDL)
+    let_next_start(PDL)
     if SPLITS > 1:
         narrow = tl.arange(0, BLOCK_N)[:, None] * ROWS + row[None, :]
         tl.store(partial_ptr + (part * SPLITS + split) * BLOCK_N * ROWS + narrow, acc)
         # All threads' stores must be out before the count says so, and no load may run ahead of it.
         tl.debug_barrier()
-        before = tl.atomic_add(arrived_ptr + part, 1, sem="acq_rel")
+        others = tl.atomic_add(arrived_ptr + part, 1, sem="acq_rel")
         tl.debug_barrier()
-        if before < SPLITS - 1:
+        if others < SPLITS - 1:
             return
         acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
-        for other in range(SPLITS):
+        for other in tl.static_range(SPLITS):
             acc += tl.load(partial_ptr + (part * SPLITS + other) * BLOCK_N * ROWS + narrow, cache_modifier=".cg")
         tl.store(arrived_ptr + part, 0)  # ready for the next launch
-    bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
-    inside = live & (cols < n)[:, None]
-    place = r_ptr + row[None, :] * n + cols[:, None]
-    r = tl.load(place, mask=inside, other=0.0) + acc + bias[:, None]
+    r = before + acc + bias[:, None]
     tl.store(place, r, mask=inside)
-    leave_for_norm(r, inside, row, cols, gamma_ptr, scaled_ptr, sums_ptr, part, n, ROWS)
+    leave_for_norm(r, inside, row, cols, gamma, scaled_ptr, sums_ptr, part, n, ROWS)
 
 
 def linear_residual(
@@ -110,7 +107,7 @@ def linear_residual(
     num_warps: int = 4,
     num_stages: int = 4,
     splits: int = 1,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> Stream:
     """Launch on x (rows <= 8, K) in the weights' type; adds to the stream's first rows and leaves it for `gamma`."""
     rows, k = x.shape
@@ -121,7 +118,7 @@ def linear_residual(
     partial, arrived = stream.split_scratch(parts * splits * block_n, parts)
     _linear_residual_kernel[(parts, splits)](
         x, weight, bias, stream.residual, gamma, stream.scaled, stream.sums, partial, arrived, rows, n, k, block_n,
-        block_k, k % block_k == 0, triton.next_power_of_2(triton.cdiv(k, 64)), splits, pdl, ROWS,
+        block_k, k % block_k == 0, splits, pdl, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     stream.wrote(parts)

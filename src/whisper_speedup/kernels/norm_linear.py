@@ -21,10 +21,10 @@ import triton.language as tl
 from whisper_speedup.kernels.stream import (
     ROWS,
     Stream,
-    begin_launch,
-    near_end,
+    let_next_start,
+    load_sums,
     norm_statistics,
-    prefetch_rows,
+    pdl_option,
     wait_for_inputs,
 )
 
@@ -78,6 +78,11 @@ def normed_product(
     """norm(x) W^T + b of the stream's rows from `first` on, for the columns `cols`: fp32 (BLOCK_N, ROWS)."""
     row = tl.arange(0, ROWS)
     live = (row < rows)[None, :]
+    # What the product is combined with is asked for first, so that it arrives while the weights do.
+    w_gamma = tl.load(w_gamma_ptr + cols, mask=cols < n, other=0.0)
+    offset = tl.load(offset_ptr + cols, mask=cols < n, other=0.0)
+    wait_for_inputs(PDL)
+    sums, squares = load_sums(sums_ptr, parts, first + row, k, PARTS, ROWS)
     acc = tl.zeros((BLOCK_N, ROWS), dtype=tl.float32)
     for start in range(0, k, BLOCK_K):
         inner = start + tl.arange(0, BLOCK_K)
@@ -87,10 +92,8 @@ def normed_product(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(scaled_ptr + (first + row)[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         acc = tl.dot(w, x, acc)
-    near_end(PDL)
-    mean, rstd = norm_statistics(sums_ptr, parts, first + row, k, eps, PARTS, ROWS)
-    w_gamma = tl.load(w_gamma_ptr + cols, mask=cols < n, other=0.0)
-    offset = tl.load(offset_ptr + cols, mask=cols < n, other=0.0)
+    let_next_start(PDL)
+    mean, rstd = norm_statistics(sums, squares, k, eps)
     return rstd[None, :] * (acc - mean[None, :] * w_gamma[:, None]) + offset[:, None]
 
 
@@ -112,15 +115,10 @@ def _norm_linear_kernel(
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
     PARTS: tl.constexpr,
-    K_LINES: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    begin_launch(PDL)
-    if PDL & 4:
-        prefetch_rows(w_ptr, cols, n, k, K_LINES)
-    wait_for_inputs(PDL)
     y = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, n, k, eps, cols, BLOCK_N, BLOCK_K,
         EVEN_K, PARTS, PDL, ROWS,
@@ -144,7 +142,7 @@ def norm_linear(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch on the stream's first rows; writes and returns `out` (rows <= 8, N) in the weights' type.
 
@@ -156,12 +154,7 @@ def norm_linear(
     assert stream.scaled.dtype == weight.dtype and weight.is_contiguous() and out.is_contiguous()
     _norm_linear_kernel[(triton.cdiv(n, block_n),)](
         stream.scaled, stream.sums, weight, w_gamma, offset, out, rows, stream.parts, n, k, eps, gelu, block_n, block_k,
-        k % block_k == 0, triton.next_power_of_2(stream.parts), triton.next_power_of_2(triton.cdiv(k, 64)), pdl, ROWS,
+        k % block_k == 0, triton.next_power_of_2(stream.parts), pdl, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     return out
-
-
-def pdl_option(pdl: int) -> dict[str, bool]:
-    """The launch option for programmatic dependent launch; absent where it is off, for Triton's interpreter."""
-    return {"launch_pdl": True} if pdl else {}

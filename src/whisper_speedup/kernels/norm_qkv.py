@@ -13,8 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product, pdl_option
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, prefetch_rows, wait_for_inputs
+from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product
+from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option
 
 
 def norm_qkv_reference(
@@ -59,21 +59,16 @@ def _norm_qkv_kernel(
     BLOCK_K: tl.constexpr,
     EVEN_K: tl.constexpr,
     PARTS: tl.constexpr,
-    K_LINES: tl.constexpr,
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    begin_launch(PDL)
-    if PDL & 4:
-        prefetch_rows(w_ptr, cols, 3 * d, d, K_LINES)
-    wait_for_inputs(PDL)
+    start = tl.load(start_ptr)
     y = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, 3 * d, d, eps, cols, BLOCK_N, BLOCK_K,
         EVEN_K, PARTS, PDL, ROWS,
     ).to(q_ptr.dtype.element_ty)  # fmt: skip
     row = tl.arange(0, ROWS)
-    start = tl.load(start_ptr)
     if PROMPT:
         slot = (start + row) * beams
     else:
@@ -102,7 +97,7 @@ def norm_qkv(
     block_k: int = 128,
     num_warps: int = 4,
     num_stages: int = 4,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch on the stream's first rows; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
     rows, d = query.shape
@@ -112,8 +107,8 @@ def norm_qkv(
     assert weight.is_contiguous() and keys.is_contiguous() and query.is_contiguous()
     _norm_qkv_kernel[(triton.cdiv(3 * d, block_n),)](
         stream.scaled, stream.sums, weight, w_gamma, offset, query, keys, values, start, rows, stream.parts, d, beams,
-        eps, prompt, block_n, block_k, d % block_k == 0, triton.next_power_of_2(stream.parts),
-        triton.next_power_of_2(triton.cdiv(d, 64)), pdl, ROWS,
+        eps, prompt, block_n, block_k, d % block_k == 0, triton.next_power_of_2(stream.parts), pdl,
+        ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     return query

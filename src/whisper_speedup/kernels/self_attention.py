@@ -12,8 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import pdl_option
-from whisper_speedup.kernels.stream import begin_launch, near_end, wait_for_inputs
+from whisper_speedup.kernels.stream import let_next_start, pdl_option, wait_for_inputs
 
 
 def self_attention_reference(
@@ -58,8 +57,6 @@ def _self_attention_kernel(
     BLOCK_T: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    begin_launch(PDL)
-    wait_for_inputs(PDL)
     head = tl.program_id(0)
     row = tl.program_id(1)
     length = tl.load(start_ptr) + 1
@@ -68,14 +65,16 @@ def _self_attention_kernel(
     inner = tl.arange(0, BLOCK_D)
     inside = inner < HEAD_DIM
     column = head * HEAD_DIM + inner
+    # The first block's slots do not depend on the length: one load less in the chain.
+    time = tl.arange(0, BLOCK_T)
+    slot = tl.load(ancestry_ptr + row * positions + time, mask=time < positions, other=0)
+    wait_for_inputs(PDL)
     q = tl.load(q_ptr + row * d + column, mask=inside, other=0.0).to(tl.float32) * scale
     peak = tl.full((), float("-inf"), tl.float32)
     norm = tl.full((), 0.0, tl.float32)
     acc = tl.zeros((BLOCK_D,), dtype=tl.float32)
-    for first in range(0, length, BLOCK_T):
-        time = first + tl.arange(0, BLOCK_T)
+    for _ in range(0, length, BLOCK_T):
         seen = time < length
-        slot = tl.load(ancestry_ptr + row * positions + time, mask=seen, other=0)
         place = (time * beams + slot).to(tl.int64)[:, None] * d + column[None, :]
         both = seen[:, None] & inside[None, :]
         key = tl.load(keys_ptr + place, mask=both, other=0.0).to(tl.float32)
@@ -87,7 +86,9 @@ def _self_attention_kernel(
         norm = norm * shrink + tl.sum(weight, axis=0)
         acc = acc * shrink + tl.sum(value * weight[:, None], axis=0)
         peak = new_peak
-    near_end(PDL)
+        time += BLOCK_T
+        slot = tl.load(ancestry_ptr + row * positions + time, mask=time < length, other=0)
+    let_next_start(PDL)
     tl.store(y_ptr + row * d + column, (acc / norm).to(y_ptr.dtype.element_ty), mask=inside)
 
 
@@ -102,7 +103,7 @@ def self_attention(
     prompt: bool = False,
     block_t: int = 64,
     num_warps: int = 4,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """Launch for (rows, d) queries; `start` int32 (1,) and `ancestry` int32 on the device. Returns `out` (rows, d)."""
     rows, d = query.shape

@@ -16,8 +16,8 @@ import torch
 import triton
 import triton.language as tl
 
-from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product, pdl_option
-from whisper_speedup.kernels.stream import ROWS, Stream, begin_launch, wait_for_inputs
+from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product
+from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option
 
 SUPPRESSED, SUPPRESSED_AT_BEGIN, END_OF_TEXT = 1, 2, 4
 LOWEST: tl.constexpr = tl.constexpr(-(2**63))
@@ -89,15 +89,15 @@ def _vocabulary_kernel(
     PDL: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    begin_launch(PDL)
-    wait_for_inputs(PDL)
     tile = tl.program_id(0)
     cols = tile * BLOCK_N + tl.arange(0, BLOCK_N)
+    inside = cols < n
+    length = tl.load(length_ptr)
+    rule = tl.load(rules_ptr + cols, mask=inside, other=1).to(tl.int32)
     z = normed_product(
         scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, first, rows, parts, n, d, eps, cols, BLOCK_N, BLOCK_K,
         EVEN_K, PARTS, PDL, ROWS,
     )  # fmt: skip
-    inside = cols < n
     z = tl.where(inside[:, None], z, float("-inf"))
     row = tl.arange(0, ROWS)
     live = row < rows
@@ -106,8 +106,6 @@ def _vocabulary_kernel(
     tl.store(peak_ptr + place, peak, mask=live)
     tl.store(norm_ptr + place, tl.sum(tl.exp(z - peak[None, :]), axis=0), mask=live)
 
-    length = tl.load(length_ptr)
-    rule = tl.load(rules_ptr + cols, mask=inside, other=1).to(tl.int32)
     forbidden = (rule & 1) != 0
     forbidden = forbidden | (((rule & 2) != 0) & (length == prompt_length))
     forbidden = forbidden | (((rule & 4) != 0) & (length < min_length))
@@ -138,7 +136,7 @@ def vocabulary(
     block_k: int = 64,
     num_warps: int = 4,
     num_stages: int = 3,
-    pdl: int = 0,
+    pdl: bool = False,
 ) -> None:
     """Launch on `rows` rows of the stream, from row `first`; `length` int32 (1,): tokens so far, prompt included.
 

@@ -1,0 +1,172 @@
+"""Does memory grow from utterance to utterance? 1000 of them, of changing length, through one engine; one JSON a run.
+
+    python benchmarks/soak.py --model build/models/bundled-tiny.en --clips samples
+    python benchmarks/soak.py --size large-v2
+
+Every 50 utterances it reads what torch has allocated and reserved on the GPU and what the process holds in RAM. On a
+GPU it fails (exit code 1) when allocated or reserved memory is larger at any later reading than after the first 50:
+nothing may be kept of an utterance, not one byte. On a CPU there is only the process's resident memory, which moves
+without a leak as malloc takes and returns pages, so there it may grow by TOLERANCE; that is less than a leak of the
+smallest kind would take: an utterance's features are 0.9 MiB, and one in 15 kept is over it in 1000.
+
+Utterances: with --clips, speech joined from random clips and cut to a random length of 1 to 30 s; without, noise of
+such a length. Synthetic weights never end a text, so with --size all texts are --max-length long.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from settings import measure_params
+from tqdm import tqdm
+from transformers import WhisperFeatureExtractor
+
+from whisper_speedup.audio.features import log_mel
+from whisper_speedup.checkpoints import synthetic
+from whisper_speedup.engines.create import create
+from whisper_speedup.engines.huggingface import quiet_transformers
+from whisper_speedup.files import write_json
+from whisper_speedup.measure.environment import fingerprint
+from whisper_speedup.params import GenerationParams
+
+RATE = 16_000
+TOLERANCE = 64 * 2**20
+
+
+def main() -> None:
+    """Run, write, print; exit code 1 when memory grew."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    weights = parser.add_mutually_exclusive_group(required=True)
+    weights.add_argument("--model", type=Path, help="a Hugging Face folder")
+    weights.add_argument("--size", choices=list(synthetic.SIZES), help="synthetic weights of this size")
+    parser.add_argument("--clips", nargs="+", type=Path, default=[], help="folders of 16 kHz FLAC or WAV files")
+    parser.add_argument("--engine", default="fused")
+    parser.add_argument("--beams", type=int, default=5)
+    parser.add_argument("--max-length", type=int, default=50)
+    parser.add_argument("--utterances", type=int, default=1000)
+    parser.add_argument("--every", type=int, default=50)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    arguments = parser.parse_args()
+    if arguments.utterances < 2 * arguments.every:
+        parser.error("--utterances must be at least twice --every, or there is nothing to compare")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    engine, extractor = load(arguments, device)
+    speech = [samples for folder in arguments.clips for samples in read(folder)]
+    if arguments.clips and not speech:
+        parser.error(f"no FLAC or WAV in {', '.join(map(str, arguments.clips))}")
+    begin = time.perf_counter()
+    readings, lengths = soak(engine, extractor, speech, device, arguments.utterances, arguments.every)
+    seconds = time.perf_counter() - begin
+    grown = growth(readings)
+    passed = max(grown["allocated"], grown["reserved"]) <= 0 if device.type == "cuda" else grown["rss"] <= TOLERANCE
+    now = datetime.now(UTC)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    name = torch.cuda.get_device_name().replace(" ", "-") if device.type == "cuda" else "cpu"
+    path = arguments.out / f"soak-{now:%Y%m%d-%H%M%S}-{name}.json"
+    write_json(
+        path,
+        {
+            "kind": "soak", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
+            "environment": fingerprint(), "command": " ".join(["python", *sys.argv]), "engine": arguments.engine,
+            "settings": engine.settings, "model": arguments.model.name if arguments.model else arguments.size,
+            "trained": arguments.model is not None, "beams": arguments.beams, "utterances": arguments.utterances,
+            "seconds": seconds, "tokens_shortest": min(lengths), "tokens_longest": max(lengths), "grown": grown,
+            "rss_tolerance": TOLERANCE if device.type == "cpu" else None, "passed": passed, "rows": readings,
+        },
+    )  # fmt: skip
+    for reading in readings:
+        memory = "  ".join(f"{key} {mib(value)}" for key, value in reading.items() if key != "utterances")
+        print(f"{reading['utterances']:5}  {memory}")
+    change = ", ".join(f"{key} {mib(value)}" for key, value in grown.items())
+    print(f"{arguments.utterances} utterances of {min(lengths)} to {max(lengths)} tokens in {seconds:.0f} s")
+    print(f"grown after the first {arguments.every} by {change}: {'passed' if passed else 'FAILED'}")
+    print(path)
+    sys.exit(0 if passed else 1)
+
+
+def load(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, WhisperFeatureExtractor]:
+    """The engine, loaded but cold, and the feature extractor that goes with its model."""
+    quiet_transformers()
+    measure = measure_params(device.type)
+    generation = GenerationParams(
+        num_beams=arguments.beams, max_length=arguments.max_length, min_length=1, length_penalty=1.0,
+        early_stopping=False, language="en", task="transcribe",
+    )  # fmt: skip
+    engine: Any = create(arguments.engine, measure)
+    if arguments.model:
+        engine.load(arguments.model, generation, device)
+        return engine, WhisperFeatureExtractor.from_pretrained(arguments.model)
+    dtype = torch.float16 if device.type == "cuda" and arguments.engine == "fused" else torch.float32
+    model = synthetic.make(arguments.size, 0, torch.device("cpu"), dtype)
+    engine.use(model, generation, device)
+    return engine, WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
+
+
+def read(folder: Path) -> list[np.ndarray]:
+    """Every clip of a folder, (n,) float32."""
+    import soundfile
+
+    return [
+        soundfile.read(path, dtype="float32")[0] for path in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])
+    ]
+
+
+def soak(
+    engine: Any,
+    extractor: WhisperFeatureExtractor,
+    speech: list[np.ndarray],
+    device: torch.device,
+    utterances: int,
+    every: int,
+) -> tuple[list[dict[str, int]], list[int]]:
+    """A reading after every so many utterances, and how many tokens each utterance gave."""
+    chance = random.Random(0)
+    process = psutil.Process()
+    readings: list[dict[str, int]] = []
+    lengths: list[int] = []
+    engine.warm_up(log_mel(utterance(speech, chance), extractor).to(device))
+    for number in tqdm(range(1, utterances + 1), desc="soaking", unit="utterance", disable=None):
+        lengths.append(len(engine.generate(log_mel(utterance(speech, chance), extractor).to(device)).tokens))
+        if number % every == 0:
+            reading = {"utterances": number, "rss": process.memory_info().rss}
+            if device.type == "cuda":
+                reading["allocated"] = torch.cuda.memory_allocated(device)
+                reading["reserved"] = torch.cuda.memory_reserved(device)
+            readings.append(reading)
+            if not sys.stderr.isatty():
+                print(f"soaking: {number} of {utterances} utterances", file=sys.stderr, flush=True)
+    return readings, lengths
+
+
+def utterance(speech: list[np.ndarray], chance: random.Random) -> np.ndarray:
+    """1 to 30 s of joined speech, or of noise where there is none: (n,) float32."""
+    count = int(chance.uniform(1, 30) * RATE)
+    if not speech:
+        return np.random.default_rng(chance.getrandbits(32)).normal(0, 0.1, count).astype(np.float32)
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < count:
+        parts.append(chance.choice(speech))
+    return np.concatenate(parts)[:count]
+
+
+def growth(readings: list[dict[str, int]]) -> dict[str, int]:
+    """By how many bytes each kind of memory was larger, at its largest, than at the first reading."""
+    first, *later = readings
+    return {key: max(reading[key] for reading in later) - first[key] for key in first if key != "utterances"}
+
+
+def mib(size_bytes: int) -> str:
+    """A size to print."""
+    return f"{size_bytes / 2**20:.1f} MiB"
+
+
+if __name__ == "__main__":
+    main()
