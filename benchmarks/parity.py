@@ -22,6 +22,7 @@ from typing import Any
 
 import soundfile
 import torch
+from settings import measure_params
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
 
@@ -29,7 +30,7 @@ from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.files import read_json, write_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams, MeasureParams
+from whisper_speedup.params import GenerationParams
 
 
 def main() -> None:
@@ -78,13 +79,19 @@ def main() -> None:
 
 # What is compared on each kind of device; the first is the reference.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "cpu": {"huggingface fp32": {"engine": "huggingface", "precision": "float32"}, "fused": {"engine": "fused"}},
+    "cpu": {
+        "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
+        "kernl": {"engine": "kernl"},
+        "fused": {"engine": "fused"},
+    },
     "cuda": {
         "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
         "huggingface autocast": {"engine": "huggingface", "precision": "autocast"},
         "huggingface autocast again": {"engine": "huggingface", "precision": "autocast"},
         "huggingface autocast eager": {"engine": "huggingface", "precision": "autocast", "attention": "eager"},
         "huggingface half": {"engine": "huggingface", "precision": "half"},
+        "kernl": {"engine": "kernl"},
+        "kernl autocast": {"engine": "kernl", "kernl": "autocast"},
         "fused": {"engine": "fused"},
     },
 }
@@ -113,12 +120,9 @@ class Work:
         path = self.kept / f"{self.model.name}-{self.generation.num_beams}-{name.replace(' ', '-')}.json"
         if path.is_file() and (known := read_json(path))["key"] == self.key:
             return known
-        settings = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **variant}
+        settings = dict(variant)
         engine_name = settings.pop("engine")
-        measure = MeasureParams.model_validate(
-            {"device": self.device.type, "threads": None, "warmup": 1, "repeats": 1,
-             "baseline": settings, "fused": {"precision": "auto", "tune": "never"}}
-        )  # fmt: skip
+        measure = measure_params(self.device.type, **settings)
         engine = create(engine_name, measure)
         engine.load(self.model, self.generation, self.device)
         inputs = [one.to(self.device) for one in self.inputs]

@@ -23,7 +23,7 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.protocol import Engine, Generation
+from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
@@ -108,6 +108,8 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             "started": started,
             "conditions": {"before": before, "after": conditions.read(device)},
         }
+        if isinstance(engine, Elsewhere):
+            about |= engine.process()
     engine.close()
     run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
@@ -203,7 +205,7 @@ def _timed(engine: Engine, features: torch.Tensor) -> tuple[float, Generation]:
     begin = time.perf_counter()
     generation = engine.generate(features)
     synchronize(features.device)
-    elapsed = time.perf_counter() - begin
+    elapsed = time.perf_counter() - begin if generation.seconds is None else generation.seconds
     if generation.encoder_states is None:
         return elapsed, generation
     if not bool(generation.encoder_states.isfinite().all()):

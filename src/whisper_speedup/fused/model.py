@@ -21,7 +21,7 @@ class FusedWhisper:
     """A Whisper packed for decoding one utterance at a time with fixed settings.
 
     Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
-    it. Not thread-safe: buffers are reused from one utterance to the next.
+    it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch.
     """
 
     def __init__(
@@ -30,10 +30,11 @@ class FusedWhisper:
         settings: DecodingSettings,
         device: torch.device,
         dtype: torch.dtype,
+        phantom_block: int | None = None,
         stack: LayerStack | None = None,
     ) -> None:
-        """`stack`: the decoder's layers where they are packed already."""
         self.device = device
+        self.phantom_block = phantom_block
         self.dtype = dtype
         self.weights = pack_decoder(model, device, dtype, stack)
         self.encoder = Encoder(model, device, dtype)
@@ -42,7 +43,7 @@ class FusedWhisper:
 
     def _use(self, settings: DecodingSettings) -> None:
         self.settings = settings
-        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
+        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions, self.phantom_block)
         self.suppression = Suppression(settings, self.device)
         not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=self.device)
         not_language[list(settings.languages)] = False

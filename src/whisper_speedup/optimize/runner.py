@@ -58,7 +58,7 @@ def make_runner(model: WhisperForConditionalGeneration, decoder: DecoderPath, se
     dtype = kernel_dtype(model.model.decoder)
     with torch.inference_mode(False), torch.no_grad():
         if dtype is None:
-            return FusedWhisper(model, settings, model.device, model.dtype, decoder.packed())
+            return FusedWhisper(model, settings, model.device, model.dtype, stack=decoder.packed())
         from whisper_speedup.fused.device_model import DeviceWhisper
 
         kernels = decoder.device_kernels(dtype)
