@@ -86,7 +86,8 @@ def main() -> None:
         print(
             f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
             f" {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
-            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up {row['warmup_s']:.1f} s"
+            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up"
+            f" {row['warmup_s']:.1f} s"
         )
     print(path)
 
