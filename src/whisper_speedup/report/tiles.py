@@ -77,7 +77,7 @@ def _word_errors(context: Row, metrics: Row, engine: str) -> Tile:
         lines.append(f"difference {numbers.points(pair['wer_difference'])}")
         interval = summary.points_interval(pair["wer_difference_interval"])
         if interval:
-            lines.append(f"95% interval {interval}")
+            lines.append(f"95% interval {interval.removesuffix(' points')}")
     return Tile(name, numbers.percent(after), "of the words are wrong", claim, lines)
 
 
