@@ -27,8 +27,10 @@ from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
+from whisper_speedup.measure.bandwidth import memory_bandwidth
 from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
+from whisper_speedup.measure.floor import step_bytes
 from whisper_speedup.params import BASELINE, Profile
 from whisper_speedup.partial import Partial, one_sentence
 
@@ -111,11 +113,18 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         if isinstance(engine, Elsewhere):
             about |= engine.process()
     engine.close()
+    about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
     run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
     write_json(run / "run.json", about)
     partial.remove()
     return run
+
+
+def _step_floor(model_dir: Path, device: torch.device) -> dict[str, float]:
+    """The bytes that a decode step must read, this machine's bandwidth, and the seconds that follow."""
+    size, bandwidth = step_bytes(read_json(model_dir / "config.json")), memory_bandwidth(device)
+    return {"bytes": size, "bandwidth_bytes_s": bandwidth, "seconds": size / bandwidth}
 
 
 def _warm_up(
