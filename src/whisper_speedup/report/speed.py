@@ -9,7 +9,7 @@ from whisper_speedup.report.charts.bars import Segment, bar
 from whisper_speedup.report.charts.canvas import Drawing
 
 Row = dict[str, Any]
-PARTS = {"encoder_s": "Encoder", "prefill_s": "Prompt", "steps_s": "Decode steps", "host_s": "Host, GPU waiting"}
+PARTS = {"encoder_s": "Encoder", "prefill_s": "Prompt", "steps_s": "Decode steps", "host_s": "Search and host"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _floor_words(floor: Row | None, context: Row, latency: list[Row]) -> str | N
 
 
 def _breakdown(context: Row) -> BarTable | None:
-    """run.json's optional `breakdown`: seconds summed over the timed utterances, for each part that is told."""
+    """run.json's optional `breakdown`: seconds of each part, over `utterances` of them."""
     told = {engine: context["runs"][engine].get("breakdown") for engine in context["engines"]}
     told = {engine: found for engine, found in told.items() if found and any(found.get(key) for key in PARTS)}
     if not told:
@@ -100,7 +100,13 @@ def _breakdown(context: Row) -> BarTable | None:
         cells = [column.cells[i * len(told) + place] for i in range(len(shown) + 1)]
         rows.append((f"c{context['engines'].index(engine)}", summary.label(engine), drawn, cells))
     columns = [*((f"part{i}", PARTS[key]) for i, key in enumerate(shown)), ("", "Sum")]
-    return BarTable("Where the time goes", "Summed over all timed utterances.", column.unit, columns, rows)
+    counts = {found.get("utterances") for found in told.values()} - {None}
+    over = f"{counts.pop()} utterances" if len(counts) == 1 else "a few utterances"
+    caption = (
+        f"Over {over}, decoded once more after the timed run. Each part is timed by itself, the device waited for"
+        " before and after, which makes the whole a little longer."
+    )
+    return BarTable("Where the time goes", caption, column.unit, columns, rows)
 
 
 def _ladder(context: Row, metrics: Row) -> BarTable | None:
