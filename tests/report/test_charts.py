@@ -1,3 +1,4 @@
+import itertools
 import re
 import xml.etree.ElementTree as ET
 
@@ -107,15 +108,33 @@ def test_the_slope_is_the_time_of_one_more_token():
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.1, 1.0, [0.1, 0.2, 0.5, 1.0]), (0.3, 0.9, [0.3, 0.5, 0.7]), (1.0, 300.0, [1, 2, 5, 10, 20, 50, 100, 200])],
-)
-def test_ticks_of_a_log_scale_are_round(low, high, expected):
-    assert canvas.ticks(canvas.Scale(low, high, 0, 1, log=True)) == pytest.approx(expected)
+    [(0.1, 1.0, [0.1, 0.2, 0.5, 1.0]), (0.3, 0.9, [0.3, 0.5, 0.7]),
+     (1.0, 4000.0, [1, 2, 5, 10, 20, 50, 60, 120, 300, 600, 1200, 3000, 3600])],
+)  # fmt: skip
+def test_ticks_of_a_log_scale_are_round_as_they_are_written(low, high, expected):
+    assert canvas.time_ticks(canvas.Scale(low, high, 0, 1, log=True)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("high", "expected"), [(50.0, [0, 10, 20, 30, 40, 50]), (0.7, [0, 0.2, 0.4, 0.6])])
 def test_ticks_of_a_linear_scale_are_round(high, expected):
     assert canvas.ticks(canvas.Scale(0, high, 0, 1)) == pytest.approx(expected)
+    assert canvas.ticks(canvas.Scale(0, 60 * high, 0, 1), unit=60) == pytest.approx([60 * value for value in expected])
+
+
+def test_labels_that_would_touch_are_left_out():
+    x, y = canvas.log_scale([0.1, 3000.0], canvas.LEFT, canvas.RIGHT), canvas.linear_scale(1, canvas.BOTTOM, canvas.TOP)
+    labels = [(value, f"{value:g} seconds") for value in canvas.time_ticks(x)]
+    drawn = ET.fromstring(canvas.svg(canvas.frame(x, y, labels, [], "", ""), "test"))
+    ends = [(float(t.get("x")), 3.5 * len(t.text)) for t in drawn.iter("text") if t.text and "seconds" in t.text]
+    assert 3 < len(ends) < len(labels)
+    assert all(a + half < b - other for (a, half), (b, other) in itertools.pairwise(ends))
+
+
+def test_one_utterance_that_took_very_long_does_not_flatten_the_others():
+    rows = latency(*[(1 + n / 10, 0.5) for n in range(20)], (300.0, 0.5), tokens=range(1, 22))
+    drawing = DRAWN["tokens"](rows)
+    assert "1 utterance took longer than the picture is high." in drawing.caption
+    assert ">1</text>" in drawing.svg  # a tick at one second
 
 
 def test_a_bar_is_its_segments_one_after_the_other():

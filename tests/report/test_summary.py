@@ -23,7 +23,7 @@ def test_faster_with_the_same_text():
 
 def test_differences_and_what_the_reference_makes_of_them():
     assert sentence(3.0, 2.8, 3.2, 2620, different=37, different_tokens=40, rounding_ties=39, to_look_at=1).endswith(
-        "as fast as Hugging Face. 37 of 2,620 outputs differ (1.41%): 39 rounding ties, 1 to look at."
+        "Hugging Face. 37 of 2,620 outputs differ (1.41%), 3 more only in the tokens: 39 rounding ties, 1 to look at."
     )
     assert sentence(3.0, 2.8, 3.2, 13, different=1, different_tokens=1).endswith("1 of 13 outputs differs (7.69%).")
     assert sentence(3.0, 2.8, 3.2, 13, different_tokens=2).endswith(
@@ -53,7 +53,7 @@ def test_random_weights_have_no_text_to_speak_of():
         (1, 0, 0, "The output is the same for the one utterance, token for token."),
         (13, 0, 1, "All texts are the same, but 1 of 13 differs in the tokens."),
         (13, 1, 1, "1 of 13 outputs differs (7.69%)."),
-        (2620, 37, 40, "37 of 2,620 outputs differ (1.41%)."),
+        (2620, 37, 40, "37 of 2,620 outputs differ (1.41%), 3 more only in the tokens."),
         (0, 0, 0, "No outputs can be compared."),
     ],
 )

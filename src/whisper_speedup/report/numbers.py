@@ -121,6 +121,11 @@ def seconds_column(values: Sequence[float | None]) -> Column:
     return _column(values, _SECONDS, (0.9995, 99.95, 5997.0))
 
 
+def seconds_unit(greatest: float) -> tuple[str, float]:
+    """The unit for times up to `greatest`, and its seconds."""
+    return _SECONDS[sum(greatest >= limit for limit in (0.9995, 99.95, 5997.0))]
+
+
 def size_column(values: Sequence[float | None]) -> Column:
     """Bytes in binary units."""
     return _column(values, _BYTES, (999.5 * 2.0**10, 999.5 * 2.0**20))

@@ -76,7 +76,10 @@ def outputs(metrics: dict[str, Any], context: dict[str, Any], engine: str) -> st
         verb = "differs" if tokens == 1 else "differ"
         return f"All texts are the same, but {numbers.count(tokens)} of {numbers.count(total)} {verb} in the tokens."
     verb = "differs" if texts == 1 else "differ"
-    return f"{numbers.count(texts)} of {numbers.plural(total, 'output')} {verb} ({numbers.percent(texts / total)})."
+    more = f", {numbers.count(tokens - texts)} more only in the tokens" if tokens > texts else ""
+    return (
+        f"{numbers.count(texts)} of {numbers.plural(total, 'output')} {verb} ({numbers.percent(texts / total)}){more}."
+    )
 
 
 def verdicts(metrics: dict[str, Any], engine: str) -> str | None:

@@ -53,15 +53,18 @@ def linear_scale(high: float, start: float, end: float) -> Scale:
     return Scale(0.0, high * 1.06 or 1.0, start, end)
 
 
-def ticks(scale: Scale, count: int = 5) -> list[float]:
-    """Round values inside the scale: 1, 2 and 5 in each decade, or about `count` even steps."""
-    if not scale.log:
-        step = _round_step(scale.high / count)
-        return [n * step for n in range(int(scale.high / step + 1e-9) + 1)]
+def ticks(scale: Scale, unit: float = 1.0, count: int = 5) -> list[float]:
+    """About `count` even steps of a linear scale, round in a `unit` of so many."""
+    step = _round_step(scale.high / unit / count) * unit
+    return [n * step for n in range(int(scale.high / step + 1e-9) + 1)]
+
+
+def time_ticks(scale: Scale) -> list[float]:
+    """Seconds on a logarithmic scale that are round as they are written: 200 ms, 5 s, 2 min."""
     subs = (1, 2, 5) if scale.high / scale.low > 8 else (1, 2, 3, 5, 7)
-    decades = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
-    found = [sub * 10.0**decade for decade in decades for sub in subs]
-    return [value for value in found if scale.low <= value <= scale.high]
+    below_a_minute = [sub * 10.0**decade for decade in range(-6, 2) for sub in subs if sub * 10.0**decade < 60]
+    above = [sub * unit for unit in (60.0, 600.0, 3600.0, 36000.0) for sub in subs if unit != 600.0 or sub < 6]
+    return [value for value in below_a_minute + above if scale.low <= value <= scale.high]
 
 
 def _round_step(least: float) -> float:
@@ -73,9 +76,13 @@ def frame(x: Scale, y: Scale, x_ticks: list[tuple[float, str]], y_ticks: list[tu
           x_title: str, y_title: str) -> list[str]:  # fmt: skip
     """Grid lines, tick labels and the two axes' titles. The y title stands above the frame, so that it reads level."""
     parts = []
+    taken = 0.0
     for value, label in x_ticks:
         parts.append(f'<path class="grid" d="M{n(x(value))} {TOP}V{BOTTOM}"/>')
-        parts.append(text(x(value), BOTTOM + 19, label, "tick", "middle"))
+        half = 4.8 * len(label)  # of the label, with the type that a phone gets
+        if x(value) - half > taken:
+            parts.append(text(x(value), BOTTOM + 19, label, "tick", "middle"))
+            taken = x(value) + half
     for value, label in y_ticks:
         parts.append(f'<path class="grid" d="M{LEFT} {n(y(value))}H{RIGHT}"/>')
         parts.append(text(LEFT - 8, y(value) + 4, label, "tick", "end"))

@@ -22,7 +22,8 @@ from whisper_speedup.report.charts.canvas import (
     svg,
     text,
     ticks,
-)  # fmt: skip
+    time_ticks,
+)
 from whisper_speedup.report.numbers import TIMES
 
 NAMED_AT_MOST = 400  # utterances whose marks carry their name; more are plain dots
@@ -51,7 +52,7 @@ def scatter(latency: list[Row], baseline: str, engines: list[str], labels: dict[
         return None
     x = log_scale([before for before, _, _ in found], LEFT, RIGHT)
     y = log_scale([after for _, after, _ in found], BOTTOM, TOP)
-    parts = frame(x, y, _seconds(ticks(x)), _seconds(ticks(y)), f"{labels[baseline]}, time of an utterance (log scale)",
+    parts = frame(x, y, _seconds(x), _seconds(y), f"{labels[baseline]}, time of an utterance (log scale)",
                   f"{labels[engines[0]] if len(engines) == 1 else 'engine'} (log scale)")  # fmt: skip
     parts += _equal_time_lines(x, y)
     for place, points in enumerate(pairs.values(), 1):
@@ -82,7 +83,7 @@ def distribution(latency: list[Row], engines: list[str], labels: dict[str, str])
         return None
     x, y = log_scale(found, LEFT, RIGHT), Scale(0.0, 1.0, BOTTOM, TOP)
     shares = [(share / 4, f"{25 * share}%") for share in range(5)]
-    parts = frame(x, y, _seconds(ticks(x)), shares, "time of an utterance (log scale)", "utterances within that time")
+    parts = frame(x, y, _seconds(x), shares, "time of an utterance (log scale)", "utterances within that time")
     for place, values in enumerate(series.values()):
         if values:
             parts.append(f'<path class="line c{place % 8} dash{place % 4}" d="{_steps(values, x, y)}"/>')
@@ -108,31 +109,40 @@ def tokens(latency: list[Row], engines: list[str], labels: dict[str, str], floor
     if not found:
         return None
     x = linear_scale(max(count for count, _, _ in found), LEFT, RIGHT)
-    y = linear_scale(max(seconds for _, seconds, _ in found), BOTTOM, TOP)
-    heights = ticks(y)
-    unit = numbers.seconds_column(heights)
-    y_ticks = [(value, _trim(cell)) for value, cell in zip(heights, unit.cells, strict=True)]
+    top = _height([[seconds for _, seconds, _ in points] for points in series.values() if points])
+    y = linear_scale(top, BOTTOM, TOP)
+    unit, one = numbers.seconds_unit(y.high)
+    y_ticks = [(value, f"{value / one:g}") for value in ticks(y, one)]
     across = [(value, f"{value:g}") for value in ticks(x) if value == int(value)]
-    parts = frame(x, y, across, y_ticks, "tokens of the utterance", f"time of the utterance, {unit.unit}")
+    parts = frame(x, y, across, y_ticks, "tokens of the utterance", f"time of the utterance, {unit}")
     said = []
     for place, (engine, points) in enumerate(series.items()):
         drawn = [(x(count), y(seconds), f"{name}: {numbers.plural(count, 'token')}, {numbers.seconds(seconds)}")
-                 for count, seconds, name in points]  # fmt: skip
+                 for count, seconds, name in points if seconds <= top]  # fmt: skip
         parts.append(marks(drawn, place, NAMED_AT_MOST))
         fitted = fit(latency, engine)
         if fitted:
             slope, start = fitted
             ends = [(at, start + slope * at) for at in (min(c for c, _, _ in points), max(c for c, _, _ in points))]
-            (x0, y0), (x1, y1) = [(x(at), y(max(0.0, value))) for at, value in ends]
+            (x0, y0), (x1, y1) = [(x(at), y(min(max(0.0, value), y.high))) for at, value in ends]
             parts.append(f'<path class="fit c{place % 8} dash{place % 4}" d="M{n(x0)} {n(y0)}L{n(x1)} {n(y1)}"/>')
             said.append(f"{labels[engine]} {numbers.seconds(slope)}")
     caption = "Each engine's line is the best straight one through its marks: its slope is the time of one more token."
     if floor:
         parts += _floor_line(floor, x, y)
         caption += " No engine that reads 16-bit weights once for each token can lie below the floor."
+    above = sum(seconds > top for _, seconds, _ in found)
+    if above:
+        caption += f" {numbers.plural(above, 'utterance')} took longer than the picture is high."
     label = f"Time of each utterance against its tokens. One more token takes: {', '.join(said) or 'not known'}."
     legend = [(place, labels[engine]) for place, engine in enumerate(engines)]
     return Drawing("Time against length", caption, svg(parts, label), legend, "mark")
+
+
+def _height(series: list[list[float]]) -> float:
+    """The greatest time, unless a few utterances took so long that the others would lie on the floor."""
+    usual = max(float(np.quantile(values, 0.9)) for values in series)
+    return most if (most := max(max(values) for values in series)) <= 4 * usual else 1.5 * usual
 
 
 def fit(latency: list[Row], engine: str) -> tuple[float, float] | None:
@@ -141,10 +151,10 @@ def fit(latency: list[Row], engine: str) -> tuple[float, float] | None:
     return line(np.array([float(row["tokens"]) for row in rows]), np.array([row["seconds"] for row in rows]))
 
 
-def _seconds(values: list[float]) -> list[tuple[float, str]]:
+def _seconds(scale: Scale) -> list[tuple[float, str]]:
     """Ticks in seconds, without digits that say nothing: 200 ms, 5 s, 2 min."""
     labels = []
-    for value in values:
+    for value in time_ticks(scale):
         figure, unit = numbers.seconds(value).split()
         labels.append((value, f"{_trim(figure)} {unit}"))
     return labels
