@@ -113,6 +113,7 @@ def child(arguments: argparse.Namespace) -> None:
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
     from whisper_speedup.measure.bandwidth import copy_bandwidth
+    from whisper_speedup.measure.floor import step_bytes
     from whisper_speedup.params import GenerationParams
 
     torch.manual_seed(0)
@@ -134,7 +135,7 @@ def child(arguments: argparse.Namespace) -> None:
     begin = time.perf_counter()
     engine.use(model, generation, device)
     mels, frames = model.config.num_mel_bins, 2 * model.config.max_source_positions
-    floor = floor_bytes(model, arguments.beams)
+    floor = step_bytes(model.config.to_dict())
     del model
     torch.cuda.synchronize()
     load_s = time.perf_counter() - begin
@@ -170,14 +171,6 @@ def child(arguments: argparse.Namespace) -> None:
         "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features), "reserved_gib": reserved,
         "bandwidth_gb_s": bandwidth / 1e9, "floor_ms": floor / bandwidth * 1e3,
     })  # fmt: skip
-
-
-def floor_bytes(model: Any, beams: int) -> int:
-    """Bytes that one step must read in fp16: decoder weights, the embedding once, cross-attention keys and values."""
-    decoder = sum(p.numel() for name, p in model.model.decoder.named_parameters() if "embed_positions" not in name)
-    # The cross-attention key and value projections are used once an utterance, not in a step.
-    width, layers = model.config.d_model, model.config.decoder_layers
-    return 2 * (decoder - layers * 2 * width * width + layers * 2 * width * model.config.max_source_positions)
 
 
 def gpu_busy_ms(engine: Any, features: Any) -> float:

@@ -24,8 +24,10 @@ import soundfile
 import torch
 from settings import measure_params
 from tqdm import tqdm
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import WhisperFeatureExtractor
 
+from whisper_speedup.compare.judge import Hypothesis, Judge, load
+from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.files import read_json, write_json
@@ -140,7 +142,10 @@ class Work:
         """A row for each variant but the first, with the scores of every differing clip's two hypotheses."""
         reference_name, *others = outputs
         reference = outputs[reference_name]
-        judge = Judge(self.model, self.generation, self.device)
+        exact = load(self.model, self.device)
+        arguments = generate_arguments(self.generation, exact.generation_config)
+        judge = Judge(exact, prompt_tokens(exact, arguments), self.generation.length_penalty)
+        coarsest = "float16" if self.device.type == "cuda" else "float32"
         rows = []
         for name in others:
             differ = []
@@ -148,17 +153,20 @@ class Work:
                 self.clips, self.inputs, reference["tokens"], outputs[name]["tokens"], strict=True
             ):
                 if expected != found:
-                    scores = [judge.score(one.to(self.device), tokens) for tokens in (expected, found)]
+                    pair = [
+                        Hypothesis(tokens, len(tokens) < self.generation.max_length) for tokens in (expected, found)
+                    ]
+                    before, after = (scored.value for scored in judge.score(one, pair))
                     differ.append(
-                        {"clip": clip.stem, "reference": expected, "engine": found, "reference_score": scores[0],
-                         "engine_score": scores[1], "gap": scores[1] - scores[0]}
+                        {"clip": clip.stem, "reference": expected, "engine": found, "reference_score": before,
+                         "engine_score": after, "gap": after - before}
                     )  # fmt: skip
             rows.append(
                 {
                     "engine": name, "reference": reference_name, "model": self.model.name,
                     "beams": self.generation.num_beams, "clips": len(self.clips),
                     "tokens": sum(len(tokens) for tokens in reference["tokens"]), "differ": differ,
-                    "ties": sum(abs(entry["gap"]) < TIE for entry in differ),
+                    "ties": sum(abs(entry["gap"]) <= EPSILON[coarsest] for entry in differ),
                     "device": outputs[name]["device"], "reference_device": reference["device"],
                 }
             )  # fmt: skip
@@ -168,33 +176,6 @@ class Work:
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(fingerprint()["cpu"])
-
-
-# A tie: under the fp32 model the two hypotheses' scores (log-probability a token) differ by less than fp16 can tell.
-# Logits of 10 to 30 are 2^-7 to 2^-6 apart in fp16, and a hypothesis averages a handful of such roundings.
-TIE = 2**-6
-
-
-class Judge:
-    """Scores any hypothesis under the reference model: teacher-forced, IEEE fp32."""
-
-    def __init__(self, model: Path, generation: GenerationParams, device: torch.device) -> None:
-        torch.set_float32_matmul_precision("highest")
-        self.model = WhisperForConditionalGeneration.from_pretrained(model, dtype=torch.float32).to(device).eval()
-        arguments = generate_arguments(generation, self.model.generation_config)
-        self.prompt = [token for token in prompt_tokens(self.model, arguments) if token is not None]
-        self.limit = generation.max_length
-
-    @torch.no_grad()
-    def score(self, one: torch.Tensor, tokens: list[int]) -> float:
-        """Log-probability a token, as beam search normalises it: end-of-text counts where it was reached."""
-        eos = self.model.generation_config.eos_token_id
-        eos = eos[0] if isinstance(eos, list) else eos
-        whole = tokens if len(tokens) >= self.limit else [*tokens, eos]
-        ids = torch.tensor([self.prompt + whole], device=one.device)
-        logits = self.model(input_features=one, decoder_input_ids=ids[:, :-1]).logits[0, len(self.prompt) - 1 :]
-        chosen = logits.double().log_softmax(-1).gather(1, torch.tensor(whole, device=one.device)[:, None])
-        return float(chosen.sum()) / len(whole)
 
 
 def features(clip: Path, extractor: WhisperFeatureExtractor) -> torch.Tensor:

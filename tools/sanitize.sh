@@ -24,7 +24,8 @@ command -v compute-sanitizer >/dev/null ||
 nvidia-smi -L >/dev/null 2>&1 || refuse "no NVIDIA GPU answers to nvidia-smi: run this on a machine with one."
 
 # Our kernels alone: names of torch's begin with _ZN.
-check=(compute-sanitizer --target-processes application-only --error-exitcode 99 --kernel-name 'regex=^_[a-z_]+_kernel$')
+# No limit for the time until CUDA starts: on a busy host importing torch takes longer than the default 10 s.
+check=(compute-sanitizer --launch-timeout 0 --target-processes application-only --error-exitcode 99 --kernel-name 'regex=^_[a-z_]+_kernel$')
 
 # Small shapes in fp16; racecheck follows every access to shared memory, so of the 30 searches it gets 2.
 all="not full and not compile and not bf16 and not fp32"

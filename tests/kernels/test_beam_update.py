@@ -80,7 +80,7 @@ def check(
     best = search.result()
     tokens, score = read_hypothesis(state)
     assert tokens == best.tokens + ([eos] if best.ended else [])
-    assert score == pytest.approx(best.score, abs=1e-5)
+    assert score == pytest.approx(best.score, rel=3e-6, abs=1e-5)
 
     kept = {name: value.clone() for name, value in vars(state).items() if isinstance(value, torch.Tensor)}
     beam_update(state, *left, beams, beams, vocabulary, prompt, total, eos, penalty, early, num_warps=num_warps)

@@ -37,7 +37,8 @@ def check(
 
 
 @pytest.mark.parametrize(
-    ("rows", "count", "shares"), [(5, 77, 1), (5, 77, 3), (5, 92, 5), (5, 17, 2), (1, 33, 2), (8, 50, 4), (3, 5, 5)]
+    ("rows", "count", "shares"),
+    [(5, 77, 1), (5, 77, 3), (5, 92, 5), (5, 17, 2), (1, 33, 2), (8, 50, 4), (3, 5, 5), (2, 10, 6)],
 )
 def test_small_shapes(device: torch.device, dtype: torch.dtype, rows: int, count: int, shares: int) -> None:
     check(device, dtype, rows, 48, 3, count, shares)

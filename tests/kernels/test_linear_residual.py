@@ -74,6 +74,7 @@ def test_small_shapes_again(device: torch.device, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("width", [384, 1280], indirect=True)
 @pytest.mark.parametrize("splits", [2, 4, 8, None])
 def test_full_shapes_again(
     device: torch.device, half: torch.dtype, width: int, launch: LaunchConfig, splits: int | None

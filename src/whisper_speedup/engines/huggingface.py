@@ -21,6 +21,7 @@ from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 from whisper_speedup.device import check_memory
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import BaselineParams, GenerationParams
 from whisper_speedup.prompt import prompt_tokens
 
@@ -61,6 +62,7 @@ class HuggingFace:
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.encoder_states: torch.Tensor | None = None
         self.hook = self.model.model.encoder.register_forward_hook(self._keep_states)
+        self.watching: list[Any] = []
         if self.params.reorder_fix:
             self.model._reorder_cache = reorder_self_attention_only
         self.arguments = generate_arguments(generation, self.model.generation_config)
@@ -86,6 +88,35 @@ class HuggingFace:
         tokens = self._generate(features, **self.arguments)[0].tolist()
         states, self.encoder_states = self.encoder_states, None
         return Generation(tokens=tokens, score=None, truncated=len(tokens) >= self.limit, encoder_states=states)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Hooks around the encoder, the decoder and its projection; the decoder's first call is the prompt's."""
+        for hook in self.watching:
+            hook.remove()
+        self.watching = []
+        if stopwatch is None:
+            return
+        part = "encoder"
+        encoder, decoder, projection = self.model.model.encoder, self.model.model.decoder, self.model.proj_out
+
+        def begin(*_: Any) -> None:
+            stopwatch.begin()
+
+        def encoded(*_: Any) -> None:
+            nonlocal part
+            stopwatch.end("encoder")
+            part = "prefill"
+
+        def decoded(*_: Any) -> None:
+            stopwatch.end(part)
+
+        def projected(*_: Any) -> None:
+            nonlocal part
+            stopwatch.end(part, entries=0)
+            part = "steps"
+
+        for module, end in ((encoder, encoded), (decoder, decoded), (projection, projected)):
+            self.watching += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
 
     def close(self) -> None:
         """Drop the model."""

@@ -15,6 +15,7 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
+from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params import GenerationParams, KernlPhantomParams
 
 
@@ -65,6 +66,10 @@ class KernlPhantom:
         """Decode one utterance; features (1, mels, 3000) on the device."""
         best = self.model.generate(features)
         return Generation(tokens=best.tokens, score=best.score, truncated=not best.ended)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time encoder, prompt and steps of what is decoded from now on."""
+        self.model.part = unwatched if stopwatch is None else stopwatch.part
 
     def close(self) -> None:
         """Drop the model."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import GenerationParams
 
 
@@ -53,6 +54,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give the memory back."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An engine that can tell where an utterance's time goes."""
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time the parts of what is decoded from now on; None ends that."""
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_update import read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
+from whisper_speedup.measure.parts import Part, unwatched
 
 
 def unserved(settings: DecodingSettings) -> str | None:
@@ -52,6 +53,7 @@ class DeviceWhisper:
         weights: DeviceWeights | None = None,
     ) -> None:
         self.device, self.dtype, self.launch = device, dtype, launch
+        self.part: Part = unwatched
         self.frames = model.config.max_source_positions * 2
         self.mels = model.config.num_mel_bins
         self.encoder = Encoder(model, device, dtype)
@@ -160,12 +162,15 @@ class DeviceWhisper:
         """Start the graphs, looking at the done flag one step behind."""
         done = self.decoder.state.host_done
         done.zero_()
-        self.graphs["encode"].replay()
-        self.graphs["prompt"].replay()
+        with self.part("encoder"):
+            self.graphs["encode"].replay()
+        with self.part("prefill"):
+            self.graphs["prompt"].replay()
         self.events[0].record()
         step = self.graphs["step"]
         for index in range(1, self.settings.max_total(0) - self.prompt_length):
-            step.replay()
+            with self.part("steps"):
+                step.replay()
             self.events[index % 2].record()
             self.events[(index - 1) % 2].synchronize()
             if done[0]:

@@ -15,6 +15,7 @@ from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.fused.weights import LayerStack, pack_decoder
+from whisper_speedup.measure.parts import Part, unwatched
 
 
 class FusedWhisper:
@@ -33,6 +34,7 @@ class FusedWhisper:
         phantom_block: int | None = None,
         stack: LayerStack | None = None,
     ) -> None:
+        self.part: Part = unwatched
         self.device = device
         self.phantom_block = phantom_block
         self.dtype = dtype
@@ -62,7 +64,8 @@ class FusedWhisper:
         prompt: list[int] = []
 
         def decode(window: torch.Tensor, segment: int) -> Hypothesis:
-            self.cache.start(self.weights, self.encoder(window))
+            with self.part("encoder"):
+                self.cache.start(self.weights, self.encoder(window))
             if not prompt:
                 prompt.extend(self._prompt())
             return self._search(settings, prompt, settings.max_total(segment))
@@ -76,10 +79,12 @@ class FusedWhisper:
     def _search(self, settings: DecodingSettings, prompt: list[int], max_total: int) -> Hypothesis:
         kind = BeamSearch if settings.num_beams > 1 else GreedySearch
         search = kind(settings, self.suppression, len(prompt), max_total)
-        logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
+        with self.part("prefill"):
+            logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
         while search.advance(logits):
-            self.cache.reorder(search.parents)
-            logits = step(self.weights, self.cache, search.tokens, search.length - 1)
+            with self.part("steps"):
+                self.cache.reorder(search.parents)
+                logits = step(self.weights, self.cache, search.tokens, search.length - 1)
         best = search.result()
         if math.isnan(best.score):  # NaN is above all numbers for topk and argmax, so it wins and its score shows it
             raise NotANumberError("measure.fused.precision", self.dtype != torch.float32)
