@@ -95,8 +95,16 @@ def test_the_lines_of_equal_time_are_drawn_as_far_as_they_show():
     assert "10\N{MULTIPLICATION SIGN} as fast" not in DRAWN["scatter"](latency((1.0, 1.2), (1.1, 1.0))).svg
 
 
+def test_labels_of_two_lines_that_leave_close_together_stand_in_two_rows():
+    root = ET.fromstring(DRAWN["scatter"](latency((2.5, 2.0), (300.0, 2.5))).svg)
+    at = {t.text: float(t.get("y")) for t in root.iter("text") if t.get("class") == "note"}
+    assert at["equal time"] != at["2\N{MULTIPLICATION SIGN} as fast"]
+
+
 def test_the_floor_is_drawn_where_it_is_known():
-    assert "floor: 10.0 ms a token" in DRAWN["tokens"](SOME).svg
+    drawing = DRAWN["tokens"](SOME)
+    assert drawing.floor == "floor, 10.0 ms a token"
+    assert 'class="floor"' in drawing.svg
     assert "floor" not in times.tokens(SOME, ENGINES, LABELS, None).svg
 
 

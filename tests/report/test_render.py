@@ -334,7 +334,7 @@ def test_launch_configurations_and_throttling_are_shown(here):
     _, read = page(made, here)
     assert "Launch configuration of Fused's kernels fc1.block_n 16 fc1.warps 4" in read.text
     assert "none then software power cap" in read.text
-    assert "The GPU was throttled while fused ran (software power cap)." in read.text
+    assert "The GPU was throttled while Fused ran (software power cap)." in read.text
 
 
 def test_several_engines(here):

@@ -1,5 +1,6 @@
 """What a reader must know before believing the numbers: it stands above them."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,7 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
         lines.append("Speed and differences are over the utterances that both engines decoded.")
         found.append(Notice("Some utterances have no output", lines, link="#failed"))
     if context["warnings"]:
-        found.append(Notice("Before you compare these runs", list(context["warnings"])))
+        found.append(Notice("Before you compare these runs", [_named(line, context) for line in context["warnings"]]))
     truncated = {engine: metrics[f"{engine}.truncated"] for engine in context["engines"]}
     if any(truncated.values()):
         limit = context["profile"]["content"]["generation"]["max_length"]
@@ -54,6 +55,12 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
         title = "Measured on a CPU" if baseline["device"] == "cpu" else "Not the notebook's setting"
         found.append(Notice(title, lines, serious=False))
     return found
+
+
+def _named(line: str, context: dict[str, Any]) -> str:
+    """A warning of `compare`, with the engines called as everywhere on the page."""
+    names = {engine: label(engine) for engine in context["engines"]}
+    return re.sub(r"\b(" + "|".join(map(re.escape, names)) + r")\b", lambda found: names[found[0]], line)
 
 
 def _setting(run: dict[str, Any], model: dict[str, Any], utterances: int) -> list[str]:

@@ -36,8 +36,8 @@ def _speed(context: Row, metrics: Row, engine: str) -> Tile:
     if low is not None:
         lines.append(f"95% interval {numbers.interval(low, high)}")
     if pair["total_s"] is not None:
-        both = numbers.seconds_column([pair["total_s"], pair["baseline_total_s"]])
-        lines.append(f"{both.cells[0]} {both.unit} in all instead of {both.cells[1]} {both.unit}")
+        before, after = numbers.seconds(pair["baseline_total_s"]), numbers.seconds(pair["total_s"])
+        lines.append(f"{after} in all instead of {before}")
     claim = (
         f"{published.SPEEDUP}{numbers.TIMES}, {numbers.seconds(published.TOTAL_S)} instead of"
         f" {numbers.seconds(published.BASELINE_TOTAL_S)}"

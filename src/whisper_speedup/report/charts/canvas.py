@@ -19,6 +19,7 @@ class Drawing:
     svg: str
     legend: list[tuple[int, str]]
     kind: str  # of the legend's samples: "mark" or "line"
+    floor: str | None = None  # what the legend says of the floor's line, where there is one
 
 
 @dataclass(frozen=True)

@@ -129,14 +129,16 @@ def tokens(latency: list[Row], engines: list[str], labels: dict[str, str], floor
             said.append(f"{labels[engine]} {numbers.seconds(slope)}")
     caption = "Each engine's line is the best straight one through its marks: its slope is the time of one more token."
     if floor:
-        parts += _floor_line(floor, x, y)
+        end = min(x.high, y.high / floor.seconds)
+        parts.append(f'<path class="floor" d="M{n(x(0))} {n(y(0))}L{n(x(end))} {n(y(end * floor.seconds))}"/>')
         caption += " No engine that reads 16-bit weights once for each token can lie below the floor."
     above = sum(seconds > top for _, seconds, _ in found)
     if above:
         caption += f" {numbers.plural(above, 'utterance')} took longer than the picture is high."
     label = f"Time of each utterance against its tokens. One more token takes: {', '.join(said) or 'not known'}."
     legend = [(place, labels[engine]) for place, engine in enumerate(engines)]
-    return Drawing("Time against length", caption, svg(parts, label), legend, "mark")
+    said_of_floor = f"floor, {numbers.seconds(floor.seconds)} a token" if floor else None
+    return Drawing("Time against length", caption, svg(parts, label), legend, "mark", said_of_floor)
 
 
 def _height(series: list[list[float]]) -> float:
@@ -179,6 +181,7 @@ def _steps(values: list[float], x: Scale, y: Scale) -> str:
 def _equal_time_lines(x: Scale, y: Scale) -> list[str]:
     """Where both take the same time, and where the baseline takes 2 and 10 times as long, as far as they show."""
     parts = []
+    taken = 0.0  # of the first row of labels, under the upper edge
     for factor, label in ((1, "equal time"), (2, f"2{TIMES} as fast"), (10, f"10{TIMES} as fast")):
         end, start = min(x.high, y.high * factor), max(x.low, y.low * factor)
         if end <= start:
@@ -189,17 +192,9 @@ def _equal_time_lines(x: Scale, y: Scale) -> list[str]:
         parts.append(f'<path class="{kind}" d="M{n(x0)} {n(y0)}L{n(x1)} {n(y1)}"/>')
         if y.high * factor >= x.high:  # it leaves through the right edge
             parts.append(text(RIGHT - 5, y1 - 6 if y1 > TOP + 20 else y1 + 26, label, "note", "end"))
-        elif x1 - 8 * len(label) > LEFT:
-            parts.append(text(x1 - 6, TOP + 12, label, "note", "end"))
-        else:
-            parts.append(text(x1 + 8, TOP + 12, label, "note"))
+            continue
+        wide = 8 * len(label)
+        left = x1 - 6 - wide if x1 - wide > LEFT else x1 + 8
+        parts.append(text(left, TOP + (12 if left > taken else 29), label, "note"))
+        taken = left + wide
     return parts
-
-
-def _floor_line(floor: Floor, x: Scale, y: Scale) -> list[str]:
-    end = min(x.high, y.high / floor.seconds)
-    x1, y1 = x(end), y(end * floor.seconds)
-    return [
-        f'<path class="floor" d="M{n(x(0))} {n(y(0))}L{n(x1)} {n(y1)}"/>',
-        text(x1 - 4, max(y1 - 7, TOP + 12), f"floor: {numbers.seconds(floor.seconds)} a token", "note", "end"),
-    ]
