@@ -3,6 +3,7 @@
 # TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or newer)
+# KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -11,6 +12,10 @@ TORCH_VERSION := 2.13.0
 PROFILE ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# Genuine Kernl, the engine kernl_upstream: its last commit, in an environment of its own.
+KERNL_PYTHON ?= python3.10
+KERNL_SOURCE ?= git+https://github.com/ELS-RD/kernl@91e2cd9
+KERNL_VENV := .venv-kernl
 # dvc starts each stage with `python`: make that the one with everything installed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,12 +23,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report test test-gpu lint bench profile docker clean distclean
+.PHONY: help setup kernl-env reproduce report test test-gpu sanitize lint bench profile docker clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed ## make .venv and install the locked packages, once
+
+kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstream runs; needs python3.10 and 5 GB  [KERNL_SOURCE=folder]
 
 reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
 	@$(if $(PROFILE),$(BIN)/python -m whisper_speedup profile $(PROFILE),:)
@@ -38,6 +45,9 @@ test: setup ## run the tests that need no GPU
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
+
+sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel tests at small shapes; needs an NVIDIA GPU
+	@PYTHON=$(BIN)/python tools/sanitize.sh
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -64,8 +74,8 @@ docker: ## reproduce inside a container and copy reports/ out of it; needs Docke
 clean: ## remove what runs leave behind; reports and .venv stay
 	rm -rf build .dvc/cache .dvc/tmp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
-distclean: clean ## remove .venv too
-	rm -rf $(VENV)
+distclean: clean ## remove .venv and .venv-kernl too
+	rm -rf $(VENV) $(KERNL_VENV)
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11: install a newer one, or name it with make PYTHON=..." >&2; exit 2; }
@@ -74,4 +84,16 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
 	@$(BIN)/python tools/install_torch.py $(TORCH) $(TORCH_VERSION)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Installed and not put on a path: then the interpreter's name in a profile is all that the engine needs, and pip keeps
+# the commit. Kernl asks for Python 3.9 alone, lists tools that decoding does not use, and its setup.py wants the
+# pkg_resources of an older setuptools: hence the three options.
+$(KERNL_VENV)/installed: requirements-kernl.txt
+	@command -v $(KERNL_PYTHON) >/dev/null || { echo "error: there is no $(KERNL_PYTHON), and Kernl's pinned torch and Triton run on Python 3.10: install it, or name it with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
+	@$(KERNL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "error: $(KERNL_PYTHON) is not Python 3.10: name one with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
+	@test -x $(KERNL_VENV)/bin/python || $(KERNL_PYTHON) -m venv $(KERNL_VENV)
+	@echo "installing into $(KERNL_VENV) (a few minutes)"
+	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps -r requirements-kernl.txt
+	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --ignore-requires-python "$(KERNL_SOURCE)"
 	@touch $@

@@ -22,6 +22,9 @@ ENGINES: dict[str, dict[str, Any]] = {
     "notebook, no_grad": {"engine": "huggingface", "precision": "autocast", "grad_mode": "no_grad"},
     "half": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad"},
     "half, reorder fix": {"engine": "huggingface", "precision": "half", "grad_mode": "no_grad", "reorder_fix": True},
+    "kernl": {"engine": "kernl"},
+    "kernl, autocast": {"engine": "kernl", "kernl": "autocast"},
+    "optimize_model(model)": {"engine": "optimize_model(model)"},
     "fused": {"engine": "fused"},
 }
 
@@ -63,6 +66,8 @@ def main() -> None:
     reference = next((r["utterance_ms"] for r in rows if r["engine"] == "notebook, no_grad"), None)
     for row in rows:
         row["speedup"] = reference / row["utterance_ms"] if reference else None
+        # The part of an utterance in which the GPU has nothing to do: it waits for Python.
+        row["host_share"] = 1 - row["gpu_busy_ms"] / row["utterance_ms"]
         row["rounds"] = arguments.rounds
     now = datetime.now(UTC)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -79,9 +84,10 @@ def main() -> None:
     )  # fmt: skip
     for row in rows:
         print(
-            f"{row['engine']:20} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
-            f" {row['gpu_busy_ms']:8.1f} ms  encoder {row['encoder_ms']}  step {row['step_ms']}  floor"
-            f" {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up {row['warmup_s']:.1f} s"
+            f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
+            f" {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
+            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up"
+            f" {row['warmup_s']:.1f} s"
         )
     print(path)
 
@@ -101,35 +107,35 @@ def _ask(worker: Any, name: str, what: str) -> dict[str, Any]:
 def child(arguments: argparse.Namespace) -> None:
     """One engine: make the weights, warm up, then decode whenever a line comes in."""
     import torch
+    from settings import measure_params
+    from whole_model import WholeModel
 
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
     from whisper_speedup.measure.bandwidth import copy_bandwidth
-    from whisper_speedup.params import GenerationParams, MeasureParams
+    from whisper_speedup.measure.floor import step_bytes
+    from whisper_speedup.params import GenerationParams
 
     torch.manual_seed(0)
     chosen = dict(ENGINES[arguments.child])
     engine_name = chosen.pop("engine")
     device = torch.device("cuda")
-    baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **chosen}
-    measure = MeasureParams.model_validate(
-        {"device": "cuda", "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
-         "fused": {"precision": "auto", "tune": "auto"}}
-    )  # fmt: skip
+    measure = measure_params("cuda", tune="auto", **chosen)
     generation = GenerationParams(
         num_beams=arguments.beams, max_length=arguments.tokens, min_length=448, length_penalty=1.0,
         early_stopping=False, language="en", task="transcribe",
     )  # fmt: skip
-    half = engine_name == "fused" or baseline["precision"] == "half"
+    precision = {"huggingface": measure.baseline.precision, "kernl": measure.kernl.precision}.get(engine_name)
+    half = precision in (None, "auto", "half")
     begin = time.perf_counter()
     model = synthetic.make(arguments.size, 0, torch.device("cpu") if engine_name == "fused" else device,
                            torch.float16 if half else torch.float32)  # fmt: skip
     made_s = time.perf_counter() - begin
-    engine: Any = create(engine_name, measure)
+    engine: Any = WholeModel() if engine_name == "optimize_model(model)" else create(engine_name, measure)
     begin = time.perf_counter()
     engine.use(model, generation, device)
     mels, frames = model.config.num_mel_bins, 2 * model.config.max_source_positions
-    floor = floor_bytes(model, arguments.beams)
+    floor = step_bytes(model.config.to_dict())
     del model
     torch.cuda.synchronize()
     load_s = time.perf_counter() - begin
@@ -165,14 +171,6 @@ def child(arguments: argparse.Namespace) -> None:
         "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features), "reserved_gib": reserved,
         "bandwidth_gb_s": bandwidth / 1e9, "floor_ms": floor / bandwidth * 1e3,
     })  # fmt: skip
-
-
-def floor_bytes(model: Any, beams: int) -> int:
-    """Bytes that one step must read in fp16: decoder weights, the embedding once, cross-attention keys and values."""
-    decoder = sum(p.numel() for name, p in model.model.decoder.named_parameters() if "embed_positions" not in name)
-    # The cross-attention key and value projections are used once an utterance, not in a step.
-    width, layers = model.config.d_model, model.config.decoder_layers
-    return 2 * (decoder - layers * 2 * width * width + layers * 2 * width * model.config.max_source_positions)
 
 
 def gpu_busy_ms(engine: Any, features: Any) -> float:

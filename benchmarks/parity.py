@@ -5,10 +5,15 @@
 A row of the result compares `engine` with `reference`, Hugging Face in fp32, on every clip of every folder given;
 `differ` lists the clips whose token ids are not equal, with both hypotheses' scores under the reference model. On a GPU
 Hugging Face's own half-precision variants are compared too: the yardstick for ours.
+
+Each variant's token ids are kept in `--outputs` and read from there when the same variant, model, settings and clips
+come again, so that a run that was stopped goes on, several processes can share the work (`--decode-only NAME`), and a
+reference decoded on one machine serves another. A row says on what device each side was decoded.
 """
 
 import argparse
 import gc
+import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -17,14 +22,17 @@ from typing import Any
 
 import soundfile
 import torch
+from settings import measure_params
 from tqdm import tqdm
-from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration
+from transformers import WhisperFeatureExtractor
 
+from whisper_speedup.compare.judge import Hypothesis, Judge, load
+from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
-from whisper_speedup.files import write_json
+from whisper_speedup.files import read_json, write_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams, MeasureParams
+from whisper_speedup.params import GenerationParams
 
 
 def main() -> None:
@@ -35,16 +43,23 @@ def main() -> None:
     parser.add_argument("--beams", nargs="+", type=int, default=[1, 2, 5])
     parser.add_argument("--max-length", type=int, default=50)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--outputs", type=Path, default=Path("build/parity"), help="where token ids are kept")
+    parser.add_argument("--variants", nargs="+", help="of these only, the reference first", metavar="NAME")
+    parser.add_argument("--decode-only", action="store_true", help="keep the token ids and compare nothing")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = [clip for folder in arguments.clips for clip in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])]
-    rows = [
-        row
-        for model in arguments.models
-        for beams in arguments.beams
-        for row in compare(model, beams, arguments.max_length, clips, device)
-    ]
-    name = torch.cuda.get_device_name().replace(" ", "-") if device.type == "cuda" else "cpu"
+    variants = {name: v for name, v in VARIANTS[device.type].items() if name in (arguments.variants or [name])}
+    rows: list[dict[str, Any]] = []
+    for model in arguments.models:
+        for beams in arguments.beams:
+            work = Work(model, beams, arguments.max_length, clips, device, arguments.outputs)
+            outputs = {name: work.decode(name, variant) for name, variant in variants.items()}
+            if not arguments.decode_only:
+                rows += work.compare(outputs)
+    if arguments.decode_only:
+        return
+    name = device_name(device).replace(" ", "-") if device.type == "cuda" else "cpu"
     now = datetime.now(UTC)
     path = arguments.out / f"parity-{now:%Y%m%d-%H%M%S}-{name}.json"
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
@@ -66,91 +81,101 @@ def main() -> None:
 
 # What is compared on each kind of device; the first is the reference.
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
-    "cpu": {"huggingface fp32": {"engine": "huggingface", "precision": "float32"}, "fused": {"engine": "fused"}},
+    "cpu": {
+        "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
+        "kernl": {"engine": "kernl"},
+        "fused": {"engine": "fused"},
+    },
     "cuda": {
         "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
         "huggingface autocast": {"engine": "huggingface", "precision": "autocast"},
         "huggingface autocast again": {"engine": "huggingface", "precision": "autocast"},
         "huggingface autocast eager": {"engine": "huggingface", "precision": "autocast", "attention": "eager"},
         "huggingface half": {"engine": "huggingface", "precision": "half"},
+        "kernl": {"engine": "kernl"},
+        "kernl autocast": {"engine": "kernl", "kernl": "autocast"},
         "fused": {"engine": "fused"},
     },
 }
 
 
-def compare(model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device) -> list[dict[str, Any]]:
-    """One row for each engine but the reference; every differing clip with its scores under the reference model."""
-    generation = GenerationParams(
-        num_beams=beams, max_length=max_length, min_length=1, length_penalty=1.0, early_stopping=False,
-        language="en", task="transcribe",
-    )  # fmt: skip
-    extractor = WhisperFeatureExtractor.from_pretrained(model)
-    inputs = [features(clip, extractor).to(device) for clip in clips]
-    variants = VARIANTS[device.type]
-    outputs: dict[str, list[list[int]]] = {}
-    for name, variant in variants.items():
-        settings = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **variant}
-        engine_name = settings.pop("engine")
-        measure = MeasureParams.model_validate(
-            {"device": device.type, "threads": None, "warmup": 1, "repeats": 1,
-             "baseline": settings, "fused": {"precision": "auto", "tune": "auto"}}
+class Work:
+    """One model and number of beams over the clips: decodes them, or reads what was decoded before, and compares."""
+
+    def __init__(
+        self, model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device, kept: Path
+    ) -> None:
+        self.model, self.clips, self.device, self.kept = model, clips, device, kept
+        self.generation = GenerationParams(
+            num_beams=beams, max_length=max_length, min_length=1, length_penalty=1.0, early_stopping=False,
+            language="en", task="transcribe",
         )  # fmt: skip
+        extractor = WhisperFeatureExtractor.from_pretrained(model)
+        self.inputs = [features(clip, extractor) for clip in clips]
+        digest = hashlib.sha256(f"{self.generation.model_dump_json()} {[c.stem for c in clips]}".encode())
+        for file in [*clips, model / "model.safetensors"]:
+            digest.update(file.read_bytes())
+        self.key = digest.hexdigest()
+
+    def decode(self, name: str, variant: dict[str, Any]) -> dict[str, Any]:
+        """`tokens` of every clip with one variant, and the `device` that decoded them."""
+        path = self.kept / f"{self.model.name}-{self.generation.num_beams}-{name.replace(' ', '-')}.json"
+        if path.is_file() and (known := read_json(path))["key"] == self.key:
+            return known
+        settings = dict(variant)
+        engine_name = settings.pop("engine")
+        measure = measure_params(self.device.type, **settings)
         engine = create(engine_name, measure)
-        engine.load(model, generation, device)
+        engine.load(self.model, self.generation, self.device)
+        inputs = [one.to(self.device) for one in self.inputs]
         engine.warm_up(inputs[0])
-        label = f"{model.name}, {beams} beams, {name}"
-        outputs[name] = [engine.generate(one).tokens for one in tqdm(inputs, desc=label, disable=None)]
+        label = f"{self.model.name}, {self.generation.num_beams} beams, {name}"
+        tokens = [engine.generate(one).tokens for one in tqdm(inputs, desc=label, disable=None)]
         print(label, file=sys.stderr, flush=True)
         engine.close()
         gc.collect()
-    reference_name, *others = variants
-    reference = outputs[reference_name]
-    judge = Judge(model, generation, device)
-    rows = []
-    for name in others:
-        differ = []
-        for clip, one, expected, found in zip(clips, inputs, reference, outputs[name], strict=True):
-            if expected != found:
-                scores = [judge.score(one, tokens) for tokens in (expected, found)]
-                differ.append(
-                    {"clip": clip.stem, "reference": expected, "engine": found, "reference_score": scores[0],
-                     "engine_score": scores[1], "gap": scores[1] - scores[0]}
-                )  # fmt: skip
-        rows.append(
-            {
-                "engine": name, "reference": reference_name, "model": model.name, "beams": beams, "clips": len(clips),
-                "tokens": sum(len(tokens) for tokens in reference), "differ": differ,
-                "ties": sum(abs(entry["gap"]) < TIE for entry in differ),
-            }
-        )  # fmt: skip
-    return rows
+        result = {"key": self.key, "device": device_name(self.device), "tokens": tokens}
+        write_json(path, result)
+        return result
+
+    def compare(self, outputs: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        """A row for each variant but the first, with the scores of every differing clip's two hypotheses."""
+        reference_name, *others = outputs
+        reference = outputs[reference_name]
+        exact = load(self.model, self.device)
+        arguments = generate_arguments(self.generation, exact.generation_config)
+        judge = Judge(exact, prompt_tokens(exact, arguments), self.generation.length_penalty)
+        coarsest = "float16" if self.device.type == "cuda" else "float32"
+        rows = []
+        for name in others:
+            differ = []
+            for clip, one, expected, found in zip(
+                self.clips, self.inputs, reference["tokens"], outputs[name]["tokens"], strict=True
+            ):
+                if expected != found:
+                    pair = [
+                        Hypothesis(tokens, len(tokens) < self.generation.max_length) for tokens in (expected, found)
+                    ]
+                    before, after = (scored.value for scored in judge.score(one, pair))
+                    differ.append(
+                        {"clip": clip.stem, "reference": expected, "engine": found, "reference_score": before,
+                         "engine_score": after, "gap": after - before}
+                    )  # fmt: skip
+            rows.append(
+                {
+                    "engine": name, "reference": reference_name, "model": self.model.name,
+                    "beams": self.generation.num_beams, "clips": len(self.clips),
+                    "tokens": sum(len(tokens) for tokens in reference["tokens"]), "differ": differ,
+                    "ties": sum(abs(entry["gap"]) <= EPSILON[coarsest] for entry in differ),
+                    "device": outputs[name]["device"], "reference_device": reference["device"],
+                }
+            )  # fmt: skip
+        return rows
 
 
-# A tie: under the fp32 model the two hypotheses' scores (log-probability a token) differ by less than fp16 can tell.
-# Logits of 10 to 30 are 2^-7 to 2^-6 apart in fp16, and a hypothesis averages a handful of such roundings.
-TIE = 2**-6
-
-
-class Judge:
-    """Scores any hypothesis under the reference model: teacher-forced, IEEE fp32."""
-
-    def __init__(self, model: Path, generation: GenerationParams, device: torch.device) -> None:
-        torch.set_float32_matmul_precision("highest")
-        self.model = WhisperForConditionalGeneration.from_pretrained(model, dtype=torch.float32).to(device).eval()
-        arguments = generate_arguments(generation, self.model.generation_config)
-        self.prompt = [token for token in prompt_tokens(self.model, arguments) if token is not None]
-        self.limit = generation.max_length
-
-    @torch.no_grad()
-    def score(self, one: torch.Tensor, tokens: list[int]) -> float:
-        """Log-probability a token, as beam search normalises it: end-of-text counts where it was reached."""
-        eos = self.model.generation_config.eos_token_id
-        eos = eos[0] if isinstance(eos, list) else eos
-        whole = tokens if len(tokens) >= self.limit else [*tokens, eos]
-        ids = torch.tensor([self.prompt + whole], device=one.device)
-        logits = self.model(input_features=one, decoder_input_ids=ids[:, :-1]).logits[0, len(self.prompt) - 1 :]
-        chosen = logits.double().log_softmax(-1).gather(1, torch.tensor(whole, device=one.device)[:, None])
-        return float(chosen.sum()) / len(whole)
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the CPU's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(fingerprint()["cpu"])
 
 
 def features(clip: Path, extractor: WhisperFeatureExtractor) -> torch.Tensor:

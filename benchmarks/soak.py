@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from settings import measure_params
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
 
@@ -35,7 +36,7 @@ from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import quiet_transformers
 from whisper_speedup.files import write_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams, MeasureParams
+from whisper_speedup.params import GenerationParams
 
 RATE = 16_000
 TOLERANCE = 32 * 2**20
@@ -95,11 +96,7 @@ def main() -> None:
 def load(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, WhisperFeatureExtractor]:
     """The engine, loaded but cold, and the feature extractor that goes with its model."""
     quiet_transformers()
-    baseline = {"precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False}
-    measure = MeasureParams.model_validate(
-        {"device": device.type, "threads": None, "warmup": 1, "repeats": 1, "baseline": baseline,
-         "fused": {"precision": "auto", "tune": "auto"}}
-    )  # fmt: skip
+    measure = measure_params(device.type)
     generation = GenerationParams(
         num_beams=arguments.beams, max_length=arguments.max_length, min_length=1, length_penalty=1.0,
         early_stopping=False, language="en", task="transcribe",

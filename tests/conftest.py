@@ -6,6 +6,29 @@ set before the first test module is read, and without asking torch.
 
 import os
 import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import torch
 
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# On a GPU Triton rounds the inputs of fp32 products to TF32; only tests run the kernels in fp32, to see their logic.
+os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> "torch.device":
+    """Where kernels run: a GPU where there is one, else the CPU, in Triton's interpreter."""
+    import torch
+
+    if torch.cuda.is_available():
+        # References are IEEE fp32; the baseline's tests ask for TF32.
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        return torch.device("cuda")
+    if request.node.get_closest_marker("gpu"):
+        pytest.skip("needs an NVIDIA GPU")
+    return torch.device("cpu")

@@ -88,6 +88,9 @@ def profile(**report: Any) -> Profile:
                     "reorder_fix": False,
                 },
                 "fused": {"precision": "auto", "tune": "auto"},
+                "kernl": {"precision": "auto"},
+                "kernl_upstream": {"python": None},
+                "kernl_phantom": {"precision": "auto"},
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-BLOCKS = {"td", "th", "dt", "dd", "p", "h1", "h2", "h3", "figcaption", "text"}
+BLOCKS = {"td", "th", "dt", "dd", "p", "li", "h1", "h2", "h3", "caption", "figcaption", "text", "label", "option"}
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 
 
@@ -33,7 +33,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes what is not open"
 
     def handle_data(self, data):
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.pieces.append(data)
 
     @property

@@ -116,6 +116,32 @@ def test_an_engines_refusal_of_one_utterance_loses_no_other(profile: Profile, mo
     assert rows[2] == {"id": "c", **benchmark.NO_OUTPUT, "error": "this utterance is one too many."}
 
 
+def test_an_engine_that_is_lost_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lost(Counting):
+        def generate(self, features: torch.Tensor) -> Generation:
+            raise EngineLost("its process ended.")
+
+    with pytest.raises(UserError, match=r"its process ended; 0 of \d+ utterances are kept"):
+        decode(profile, Lost(), monkeypatch)
+    assert not Path("build/p/runs").exists()
+
+
+def test_an_engine_elsewhere_says_its_own_seconds_memory_and_packages(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Outside(Counting):
+        def generate(self, features: torch.Tensor) -> Generation:
+            return replace(super().generate(features), seconds=1000.0 + len(self.features))
+
+        def process(self) -> dict[str, Any]:
+            return {"memory": {"max_reserved": 7}, "environment": {"torch": "2.1.2"}}
+
+    rows = decode(profile, Outside(), monkeypatch)
+    assert next(row["seconds"] for row in rows if row["error"] is None) == [1001, 1002, 1003]
+    run = read_json(Path("build/p/runs/counting/run.json"))
+    assert (run["memory"], run["environment"]) == ({"max_reserved": 7}, {"torch": "2.1.2"})
+
+
 def test_a_clip_that_changed_since_carries_its_reason(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = manifest.read(Path("build/p/data/manifest.jsonl"))[3].audio
     assert audio is not None

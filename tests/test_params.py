@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from whisper_speedup.engines.create import create
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import load_params, load_profile, use_profile
 
@@ -71,6 +72,9 @@ def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
         (("measure", "repeats"), 0),
         (("measure", "baseline", "precision"), "int8"),
         (("measure", "fused", "precision"), "autocast"),
+        (("measure", "kernl", "precision"), "double"),
+        (("measure", "kernl_upstream", "python"), ""),
+        (("measure", "kernl_phantom", "precision"), "autocast"),
         (("report", "title"), ""),
         (("model", "name"), "huge"),
         (("data", "clips"), []),
@@ -123,6 +127,15 @@ def test_use_profile_refuses_a_line_that_it_cannot_find(tmp_path: Path, content:
     with pytest.raises(UserError, match="0 lines that begin with profile:"):
         use_profile("paper", path, PROFILES)
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("name", ["fused", "kernl", "kernl_upstream", "kernl_phantom"])
+def test_each_engine_has_its_section_and_is_made(tmp_path: Path, name: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"profile: bundled\nengines: [{name}]\n")
+    assert load_params(tmp_path / "params.yaml").engines == [name]
+    measure = load_profile("bundled", PROFILES).measure
+    assert name in measure.model_dump()  # dvc.yaml's stage reads measure.NAME
+    assert create(name, measure).name == name
 
 
 @pytest.mark.parametrize("engines", ["[]", "[fsued]", "fused", "[huggingface]"])

@@ -56,3 +56,20 @@ def tiny_whisper(
 def tiny_features(seed: int) -> torch.Tensor:
     """Log-mel features (1, 8, 40) for tiny_whisper."""
     return torch.randn(1, 8, 40, generator=torch.Generator().manual_seed(seed))
+
+
+def multilingual_whisper(seed: int, **settings: Any) -> WhisperForConditionalGeneration:
+    """A tiny Whisper with all that a multilingual checkpoint's generation config names; 97 tokens, plain logits.
+
+    Languages 20 to 22, transcribe 30, translate 31, previous text 72, no speech 74, no timestamps 75, 0.00 s 76.
+    """
+    model = tiny_whisper(seed, **settings)
+    del model.proj_out.forward
+    entries = {
+        "is_multilingual": True, "lang_to_id": {"<|en|>": 20, "<|fr|>": 21, "<|de|>": 22},
+        "task_to_id": {"transcribe": 30, "translate": 31}, "prev_sot_token_id": 72, "no_timestamps_token_id": 75,
+        "max_initial_timestamp_index": 10, "alignment_heads": [[0, 1], [1, 2]], "max_length": 14,
+    }  # fmt: skip
+    for name, value in entries.items():  # update() takes only what the class declares
+        setattr(model.generation_config, name, value)
+    return model

@@ -23,12 +23,15 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.protocol import Engine, Generation
+from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation, Watched
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
+from whisper_speedup.measure.bandwidth import memory_bandwidth
 from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
+from whisper_speedup.measure.floor import step_bytes
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import BASELINE, Profile
 from whisper_speedup.partial import Partial, one_sentence
 
@@ -37,6 +40,7 @@ NO_OUTPUT: dict[str, Any] = {
 }  # fmt: skip
 # So many clips, and every one so far, give NaN: then it is the weights and no clip's fault.
 ENOUGH = 8
+BREAKDOWN = 8  # utterances whose parts are timed
 
 
 def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build")) -> Path:
@@ -108,12 +112,47 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             "started": started,
             "conditions": {"before": before, "after": conditions.read(device)},
         }
+        if isinstance(engine, Watched):
+            about["breakdown"] = _breakdown(engine, readable[:BREAKDOWN], features_of, device)
+        if isinstance(engine, Elsewhere):
+            about |= engine.process()
     engine.close()
+    about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
     run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
     write_json(run / "run.json", about)
     partial.remove()
     return run
+
+
+def _breakdown(
+    engine: Any, rows: list[manifest.Row], features_of: Callable[[manifest.Row], torch.Tensor], device: torch.device
+) -> dict[str, float] | None:
+    """Where the time of a few utterances goes, decoded once more behind the timed run; None when none can be."""
+    stopwatch = Stopwatch(device)
+    whole_s, count = 0.0, 0
+    for row in rows:
+        try:
+            features = features_of(row)
+            engine.watch(stopwatch)
+            synchronize(device)
+            begin = time.perf_counter()
+            engine.generate(features)
+            synchronize(device)
+            whole_s, count = whole_s + time.perf_counter() - begin, count + 1
+        except EngineLost:
+            raise
+        except UserError:
+            return None  # its row says why; a share of the parts without their whole would say nothing
+        finally:
+            engine.watch(None)
+    return stopwatch.breakdown(whole_s, count) if count else None
+
+
+def _step_floor(model_dir: Path, device: torch.device) -> dict[str, float]:
+    """The bytes that a decode step must read, this machine's bandwidth, and the seconds that follow."""
+    size, bandwidth = step_bytes(read_json(model_dir / "config.json")), memory_bandwidth(device)
+    return {"bytes": size, "bandwidth_bytes_s": bandwidth, "seconds": size / bandwidth}
 
 
 def _warm_up(
@@ -203,7 +242,7 @@ def _timed(engine: Engine, features: torch.Tensor) -> tuple[float, Generation]:
     begin = time.perf_counter()
     generation = engine.generate(features)
     synchronize(features.device)
-    elapsed = time.perf_counter() - begin
+    elapsed = time.perf_counter() - begin if generation.seconds is None else generation.seconds
     if generation.encoder_states is None:
         return elapsed, generation
     if not bool(generation.encoder_states.isfinite().all()):

@@ -15,7 +15,7 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
-EngineName = Literal["fused"]
+EngineName = Literal["fused", "kernl", "kernl_upstream", "kernl_phantom"]
 SyntheticSize = Literal[
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
     "large", "large-v2", "large-v3", "large-v3-turbo",
@@ -140,6 +140,26 @@ class FusedParams(Section):
     tune: Literal["auto", "never"]
 
 
+class KernlParams(Section):
+    """How transformers' loop runs over our decoder. `auto` is fp16 on CUDA and fp32 on a CPU; `autocast` is the
+    notebook's own: fp32 weights under `torch.autocast(float16)`.
+    """
+
+    precision: Literal["auto", "autocast", "half", "float32"]
+
+
+class KernlUpstreamParams(Section):
+    """Genuine Kernl: `python` is its own environment's interpreter (`make kernl-env`), null where there is none."""
+
+    python: Annotated[str, Field(min_length=1)] | None
+
+
+class KernlPhantomParams(Section):
+    """Our decoder with Kernl's masking of cross-attention keys. `auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"]
+
+
 class MeasureParams(Section):
     """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times."""
 
@@ -149,6 +169,9 @@ class MeasureParams(Section):
     repeats: Annotated[int, Field(ge=1, le=1000)]
     baseline: BaselineParams
     fused: FusedParams
+    kernl: KernlParams
+    kernl_upstream: KernlUpstreamParams
+    kernl_phantom: KernlPhantomParams
 
 
 class ReportParams(Section):

@@ -7,9 +7,9 @@ from whisper_speedup.compare import compare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl
 
-KEYS = {"total_s", "median_s", "p95_s", "rtfx", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
-        "truncated", "failed"}  # fmt: skip
-COMPARED = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens"}
+KEYS = {"total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes",
+        "wer", "truncated", "failed"}  # fmt: skip
+COMPARED = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "to_look_at"}
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,9 @@ def test_the_same_runs_give_the_same_bytes(here):
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     first = content(run(generate(7, differing=1), here)[2])
-    assert set(first) == {"metrics.json", "differences.jsonl", "latency.jsonl", "context.json"}
+    assert set(first) == {
+        "metrics.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "utterances.csv", "context.json",
+    }  # fmt: skip
     assert first == content(run(generate(7, differing=1), here)[2])
 
 
@@ -209,3 +211,18 @@ def test_an_empty_manifest(here):
     made = generate(0)
     made.write(here)
     refused(here, made, "lists no utterance")
+
+
+def test_the_table_for_plots_holds_numbers_and_no_names(here):
+    made = generate(3)
+    made.manifest[1]["id"] = "=cmd()"
+    for rows in made.results.values():
+        rows[1]["id"] = "=cmd()"
+    made.fail("fused", 2, "out of memory")
+    _, _, folder = run(made, here)
+    lines = (folder / "utterances.csv").read_text().splitlines()
+    assert lines[0] == "utterance,audio_s,tokens,huggingface,fused"
+    assert len(lines) == 4
+    assert lines[3].endswith(",")
+    assert "cmd" not in "".join(lines)
+    assert float(lines[1].split(",")[3]) == made.results["huggingface"][0]["seconds"][0]

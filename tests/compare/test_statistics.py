@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from whisper_speedup.compare.statistics import ratio_interval
+from whisper_speedup.compare.statistics import line, ratio_interval
 
 
 def test_two_utterances_give_the_two_ratios_themselves():
@@ -56,3 +56,17 @@ def test_a_draw_that_sums_to_nothing_has_no_ratio():
 def test_arrays_of_different_lengths_are_a_mistake():
     with pytest.raises(ValueError, match="one shape"):
         ratio_interval(np.ones(2), np.ones(3))
+
+
+def test_a_line_through_points():
+    x = np.array([2.0, 4, 6, 8, 10])
+    assert line(x, 0.5 + 0.03 * x) == pytest.approx((0.03, 0.5))
+
+
+@pytest.mark.parametrize("y", [[1.0] * 4, [5.0, 4, 3, 2, 1]])
+def test_no_line_through_too_few_points_or_downwards(y):
+    assert line(np.arange(len(y), dtype=float), np.array(y)) is None
+
+
+def test_no_line_through_points_of_one_x():
+    assert line(np.ones(6), np.arange(6.0)) is None

@@ -7,12 +7,22 @@ from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.fused import Fused
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BaselineParams, FusedParams, GenerationParams, MeasureParams
+from whisper_speedup.params import (
+    BaselineParams,
+    FusedParams,
+    GenerationParams,
+    KernlParams,
+    KernlPhantomParams,
+    KernlUpstreamParams,
+    MeasureParams,
+)
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(
     device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
+    kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
+    kernl_phantom=KernlPhantomParams(precision="auto"),
 )  # fmt: skip
 
 

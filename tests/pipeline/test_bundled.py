@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 CLIPS = ["cards-001", "cards-003", "cards-004"]
 STAGES = ("environment", "data", "model", "decode --engine huggingface", "decode --engine fused", "compare", "report")
 ALONE = {
-    "total_s", "median_s", "p95_s", "rtfx", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
+    "total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
     "truncated", "failed",
 }  # fmt: skip
-PAIR = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens"}
+PAIR = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "to_look_at"}
 
 
 def profile(**changes: Any) -> str:
@@ -70,7 +70,7 @@ def test_the_stages_write_the_files_that_the_contracts_name(workspace: Path) -> 
           for name in ("run.json", "results.jsonl")),
     }  # fmt: skip
     assert sorted(path.name for path in (workspace / "reports" / "bundled").iterdir()) == [
-        "context.json", "differences.jsonl", "latency.jsonl", "metrics.json",
+        "context.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "metrics.json", "utterances.csv",
     ]  # fmt: skip
     assert not [path for path in workspace.rglob("*.tmp") if "models" not in path.parts]
 
@@ -94,7 +94,7 @@ def test_run_json_follows_the_contract(workspace: Path, engine: str) -> None:
     assert set(run) == {
         "engine", "settings", "model", "profile", "device", "device_name", "dtype", "threads", "load_s", "warmup_s",
         "decode_s", "resumed_from", "memory", "environment", "started", "conditions", "data_sha256", "weights_sha256",
-        "prompt",
+        "prompt", "step_floor",
     }  # fmt: skip
     assert (run["engine"], run["profile"], run["device"], run["dtype"], run["threads"]) == (
         engine, "bundled", "cpu", "float32", 1,

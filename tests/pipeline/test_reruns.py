@@ -58,7 +58,8 @@ elif stage == "compare":
     engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
     runs = [build / "runs" / name for name in engines]
     found = digest(engines, *runs, build / "data", build / "model.json", code / "compare")
-    for name in ("metrics.json", "differences.jsonl", "latency.jsonl", "context.json"):
+    for name in ("metrics.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "utterances.csv",
+                 "context.json"):
         write(reports / profile / name, '{{"found": "%s"}}' % found)
 elif stage == "report":
     write(reports / (profile + ".html"), digest(content["report"], reports / profile, code / "report"))

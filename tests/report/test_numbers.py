@@ -38,3 +38,35 @@ def test_points_have_a_sign_unless_they_round_to_nothing():
     assert numbers.points(0.0012) == "+0.12 points"
     assert numbers.points(-0.0012) == "\N{MINUS SIGN}0.12 points"
     assert numbers.points(-0.000001) == numbers.points(0.000001) == numbers.points(0) == "0.00 points"
+
+
+def test_a_column_has_one_unit_and_as_many_decimals_for_all():
+    assert numbers.seconds_column([7.469, 2.6]) == numbers.Column("s", ["7.47", "2.60"])
+    assert numbers.seconds_column([0.5376, 0.19, None]) == numbers.Column("ms", ["538", "190", "\N{EN DASH}"])
+    assert numbers.seconds_column([804.0, 0.44]) == numbers.Column("s", ["804.00", "0.44"])
+    assert numbers.seconds_column([39.8 * 60, 17.1 * 60]) == numbers.Column("min", ["39.8", "17.1"])
+    assert numbers.seconds_column([9000.0, 5997.0]).unit == "h"
+    assert numbers.seconds_column([0.0044, 0.0245]) == numbers.Column("ms", ["4.4", "24.5"])
+    assert numbers.size_column([979 * 2**20, 990 * 2**20]) == numbers.Column("MiB", ["979", "990"])
+    assert numbers.size_column([13.6 * 2**30, 0.7 * 2**30]) == numbers.Column("GiB", ["13.60", "0.70"])
+    assert numbers.number_column([17.0, 5.92]) == numbers.Column("", ["17.0", "5.9"])
+
+
+def test_a_column_of_nothing_and_of_zeros():
+    assert numbers.seconds_column([None, None]).cells == ["\N{EN DASH}"] * 2
+    assert numbers.seconds_column([0.0, None]).cells == ["0", "\N{EN DASH}"]
+    assert numbers.number_column([]).cells == []
+
+
+def test_a_column_keeps_signs_and_never_shows_minus_nothing():
+    assert numbers.seconds_column([-0.25, 1.0]).cells == ["\N{MINUS SIGN}0.25", "1.00"]
+    assert numbers.number_column([-0.0001, 5.0], decimals=2).cells == ["0.00", "5.00"]
+
+
+def test_bytes_to_be_moved_scores_and_large_numbers():
+    assert numbers.megabytes(65613312) == "65.6 MB"
+    assert numbers.megabytes(1853562880) == "1.85 GB"
+    assert numbers.gigabytes_a_second(3.012e12) == "3,012 GB/s"
+    assert numbers.score(-0.221049) == "\N{MINUS SIGN}0.22105"
+    assert numbers.millions(37760256) == "37.8 million"
+    assert numbers.millions(1543304960) == "1.54 billion"

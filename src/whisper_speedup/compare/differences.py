@@ -42,6 +42,7 @@ def differing_rows(
             "baseline_tokens": theirs.tokens,
             "tokens": ours.tokens,
             "first_divergence": position,
+            "words_apart": word_errors(theirs.text or "", ours.text or "").errors,
             "scores": {"baseline": theirs.score, run.engine: ours.score},
             "truncated": {"baseline": theirs.truncated, run.engine: ours.truncated},
         }

@@ -9,10 +9,13 @@ import yaml
 from whisper_speedup.compare import statistics
 from whisper_speedup.compare.comparable import warnings
 from whisper_speedup.compare.differences import differing_rows
+from whisper_speedup.compare.evidence import evidence
 from whisper_speedup.compare.provenance import git_state
+from whisper_speedup.compare.rescore import rescore
 from whisper_speedup.compare.runs import Inputs, Run, Utterance, read_inputs
+from whisper_speedup.compare.verdict import LOOK, TIE
 from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
-from whisper_speedup.files import write_json, write_jsonl
+from whisper_speedup.files import write_json, write_jsonl, write_text
 from whisper_speedup.params import BASELINE, Params, Profile
 
 FORMAT = 1  # of context.json: the page refuses what it does not know
@@ -23,8 +26,9 @@ def compare(
 ) -> Path:
     """Compare the engines of `params` with the baseline, from build/PROFILE into reports/PROFILE.
 
-    Writes metrics.json, differences.jsonl, latency.jsonl and context.json and returns the folder they are in.
-    Raises UserError, before anything is written, for runs that are missing or do not belong together.
+    Writes metrics.json, differences.jsonl, evidence.jsonl, latency.jsonl, utterances.csv and context.json and returns
+    the folder they are in. Raises UserError, before anything is written, for runs that are missing or do not belong
+    together.
     """
     engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
     inputs = read_inputs(build / profile_name, profile_name, engines)
@@ -41,18 +45,50 @@ def compare(
         if run is not baseline:
             rows = differing_rows(inputs.manifest, baseline, run, normalise)
             pair, comparisons[run.engine] = against(baseline, run, errors[baseline.engine], errors[run.engine])
-            pair["different"] = sum(not row["same_text"] for row in rows)
-            pair["different_tokens"] = sum(row["first_divergence"] is not None for row in rows)
             numbers |= pair
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
+    differences, judged = rescore(differences, inputs, profile, build / profile_name)
+    for run in inputs.runs[1:]:
+        rows = [row for row in differences if row["engine"] == run.engine]
+        metrics |= {f"{run.engine}.{key}": value for key, value in counted(rows).items()}
 
     folder = reports / profile_name
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "differences.jsonl", differences)
-    write_jsonl(folder / "latency.jsonl", _latency(inputs))
-    write_json(folder / "context.json", _context(inputs, profile, profile_name, params, errors, comparisons, notes))
+    manifest_path = build / profile_name / "data" / "manifest.jsonl"
+    write_jsonl(folder / "evidence.jsonl", evidence(differences, manifest_path))
+    latency = _latency(inputs)
+    write_jsonl(folder / "latency.jsonl", latency)
+    write_text(folder / "utterances.csv", utterances_csv(latency, engines))
+    context = _context(inputs, profile, profile_name, params, errors, comparisons, notes)
+    write_json(folder / "context.json", context | {"rescoring": judged})
     return folder
+
+
+def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many outputs differ, by either rule, and what the reference model makes of them (null: it judged none)."""
+    verdicts = [row["verdict"] for row in rows]
+    known = not rows or any(verdict is not None for verdict in verdicts)
+    return {
+        "different": sum(not row["same_text"] for row in rows),
+        "different_tokens": sum(row["first_divergence"] is not None for row in rows),
+        "rounding_ties": verdicts.count(TIE) if known else None,
+        "to_look_at": verdicts.count(LOOK) if known else None,
+    }
+
+
+def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
+    """latency.jsonl's numbers as a table for `dvc plots` and spreadsheets: a row an utterance, a column an engine.
+
+    Seconds; an empty cell where there is no output. `tokens` are the baseline's. Names and texts are left out.
+    """
+    lines = [["utterance", "audio_s", "tokens", *engines]]
+    for number, row in enumerate(latency, 1):
+        tokens = row["engines"][engines[0]]["tokens"]
+        seconds = [row["engines"][engine]["seconds"] for engine in engines]
+        lines.append(["" if value is None else str(value) for value in (number, row["duration_s"], tokens, *seconds)])
+    return "".join(",".join(line) + "\n" for line in lines)
 
 
 def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) -> dict[str, Any]:
@@ -60,6 +96,8 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
     decoded = [(utterance, row) for utterance, row in zip(manifest, run.results, strict=True) if row.error is None]
     seconds = np.array([row.median_s for _, row in decoded])
     audio_s = sum(utterance.duration_s or 0.0 for utterance, _ in decoded)
+    tokens = np.array([float(len(row.tokens or [])) for _, row in decoded])
+    fitted = statistics.line(tokens, seconds)
     counts = total(list(errors.values()))
     memory = run.about["memory"]
     return {
@@ -67,6 +105,7 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
         "median_s": float(np.median(seconds)) if decoded else None,
         "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
         "rtfx": float(audio_s / seconds.sum()) if decoded else None,
+        "token_s": fitted[0] if fitted else None,
         "warmup_s": run.about["warmup_s"],
         "peak_reserved_bytes": memory["max_reserved"],
         "process_peak_bytes": memory["process_peak"],

@@ -38,3 +38,15 @@ def ratio_interval(
         ratios[start : start + chunk] = numerator[drawn].sum(axis=1) / below
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def line(x: Array, y: Array) -> tuple[float, float] | None:
+    """Slope and intercept of the least-squares line through points of shape (utterances,).
+
+    Returns None for fewer than five points, for points of one x, and for a slope that is not above zero: then time
+    did not grow with x, and the line says nothing.
+    """
+    if len(x) < 5 or np.ptp(x) == 0:
+        return None
+    slope, intercept = np.polyfit(x, y, 1)
+    return (float(slope), float(intercept)) if slope > 0 else None

@@ -1,8 +1,10 @@
 """From an engine's name to an engine."""
 
+from typing import get_args
+
 from whisper_speedup.engines.protocol import Engine
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BASELINE, MeasureParams
+from whisper_speedup.params import BASELINE, EngineName, MeasureParams
 
 
 def create(name: str, measure: MeasureParams) -> Engine:
@@ -15,4 +17,17 @@ def create(name: str, measure: MeasureParams) -> Engine:
         from whisper_speedup.engines.fused import Fused
 
         return Fused(measure.fused)
-    raise UserError(f"there is no engine {name!r}: params.yaml takes fused, and {BASELINE} always runs beside it.")
+    if name == "kernl":
+        from whisper_speedup.engines.kernl import Kernl
+
+        return Kernl(measure.kernl)
+    if name == "kernl_upstream":
+        from whisper_speedup.engines.kernl_upstream import KernlUpstream
+
+        return KernlUpstream(measure.kernl_upstream)
+    if name == "kernl_phantom":
+        from whisper_speedup.engines.kernl_phantom import KernlPhantom
+
+        return KernlPhantom(measure.kernl_phantom)
+    known = ", ".join(get_args(EngineName))
+    raise UserError(f"there is no engine {name!r}: params.yaml takes {known}, and {BASELINE} always runs beside them.")

@@ -8,14 +8,16 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.device import check_memory
-from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
+from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
+from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params import FusedParams, GenerationParams
+from whisper_speedup.prompt import prompt_tokens
 
 
 class Fused:
@@ -110,6 +112,10 @@ class Fused:
         """Decode one utterance; features (1, mels, 3000) on the device."""
         best = self.model.generate(features)
         return Generation(tokens=best.tokens, score=best.score, truncated=not best.ended)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time encoder, prompt and steps of what is decoded from now on."""
+        self.model.part = unwatched if stopwatch is None else stopwatch.part
 
     def close(self) -> None:
         """Drop the model."""

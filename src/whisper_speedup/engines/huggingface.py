@@ -17,12 +17,13 @@ from typing import Any
 import torch
 import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutput
 
 from whisper_speedup.device import check_memory
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import BaselineParams, GenerationParams
+from whisper_speedup.prompt import prompt_tokens
 
 
 class HuggingFace:
@@ -61,6 +62,7 @@ class HuggingFace:
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.encoder_states: torch.Tensor | None = None
         self.hook = self.model.model.encoder.register_forward_hook(self._keep_states)
+        self.watching: list[Any] = []
         if self.params.reorder_fix:
             self.model._reorder_cache = reorder_self_attention_only
         self.arguments = generate_arguments(generation, self.model.generation_config)
@@ -86,6 +88,35 @@ class HuggingFace:
         tokens = self._generate(features, **self.arguments)[0].tolist()
         states, self.encoder_states = self.encoder_states, None
         return Generation(tokens=tokens, score=None, truncated=len(tokens) >= self.limit, encoder_states=states)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Hooks around the encoder, the decoder and its projection; the decoder's first call is the prompt's."""
+        for hook in self.watching:
+            hook.remove()
+        self.watching = []
+        if stopwatch is None:
+            return
+        part = "encoder"
+        encoder, decoder, projection = self.model.model.encoder, self.model.model.decoder, self.model.proj_out
+
+        def begin(*_: Any) -> None:
+            stopwatch.begin()
+
+        def encoded(*_: Any) -> None:
+            nonlocal part
+            stopwatch.end("encoder")
+            part = "prefill"
+
+        def decoded(*_: Any) -> None:
+            stopwatch.end(part)
+
+        def projected(*_: Any) -> None:
+            nonlocal part
+            stopwatch.end(part, entries=0)
+            part = "steps"
+
+        for module, end in ((encoder, encoded), (decoder, decoded), (projection, projected)):
+            self.watching += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
 
     def close(self) -> None:
         """Drop the model."""
@@ -140,54 +171,3 @@ def reorder_self_attention_only(cache: EncoderDecoderCache, beams: torch.Tensor)
     """The notebook's reorder fix, for today's caches: cross-attention is the same for each beam, so it stays."""
     cache.self_attention_cache.reorder_cache(beams)
     return cache
-
-
-class _PromptSeen(Exception):
-    """Carries the first decoder input out of `generate`."""
-
-
-def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, Any]) -> list[int | None]:
-    """The prompt that `generate` really uses, read from the decoder's first input.
-
-    None stands for the language where transformers detects it anew for each utterance. Raises UserError for a
-    language or task that the checkpoint does not know.
-    """
-    config = model.generation_config
-    detects = (
-        arguments.get("language") is None
-        and getattr(config, "language", None) is None
-        and getattr(config, "is_multilingual", True)
-        and bool(getattr(config, "lang_to_id", None))
-        and not _forces_language(model)
-    )
-    detections = 1 if detects else 0
-
-    def stop(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal detections
-        if detections:  # the call that detects the language: start-of-transcript alone
-            detections -= 1
-            return
-        raise _PromptSeen(kwargs["input_ids"][0].tolist())
-
-    hook = model.model.decoder.register_forward_pre_hook(stop, with_kwargs=True)
-    # Encoder states are given, so that nothing but the prompt is worked out.
-    shape = (1, model.config.max_source_positions, model.config.d_model)
-    states = BaseModelOutput(last_hidden_state=torch.zeros(shape, device=model.device, dtype=model.dtype))
-    try:
-        with torch.no_grad():
-            model.generate(encoder_outputs=states, **arguments)
-    except _PromptSeen as seen:
-        prompt: list[int | None] = seen.args[0]
-        return [prompt[0], None, *prompt[2:]] if detects else prompt
-    except ValueError as error:
-        raise UserError(f"generation: {' '.join(str(error).split())}") from None
-    finally:
-        hook.remove()
-    raise UserError("generation: transformers never called the decoder, so its prompt is unknown.")
-
-
-def _forces_language(model: WhisperForConditionalGeneration) -> bool:
-    """Whether old-style forced_decoder_ids name the language (position 1)."""
-    forced: Any = getattr(model.generation_config, "forced_decoder_ids", None)
-    forced = forced if forced is not None else getattr(model.config, "forced_decoder_ids", None)
-    return bool(forced) and forced[0][0] == 1 and forced[0][1] is not None

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import GenerationParams
 
 
@@ -14,7 +15,9 @@ class Generation:
     """One utterance's hypothesis.
 
     `tokens`: generated ids, prompt and end-of-text left out. `score`: the beam's length-normalised log-probability,
-    None where the engine does not give one. `truncated`: stopped by max_length and not by end-of-text.
+    None where the engine does not give one. `truncated`: stopped by max_length and not by end-of-text. `seconds`: the
+    timed region as the engine itself measured it, where it decodes in another process and the way there is no part of
+    that region; None leaves the timing to the caller.
     `encoder_states`: the encoder's output, from an engine that cannot tell by itself whether it holds numbers; the
     benchmark looks once the clock has stopped.
     """
@@ -22,6 +25,7 @@ class Generation:
     tokens: list[int]
     score: float | None
     truncated: bool
+    seconds: float | None = None
     encoder_states: torch.Tensor | None = field(default=None, compare=False, repr=False)
 
 
@@ -50,3 +54,19 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give the memory back."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An engine that can tell where an utterance's time goes."""
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time the parts of what is decoded from now on; None ends that."""
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """An engine that decodes in another process, with packages and memory of its own."""
+
+    def process(self) -> dict[str, Any]:
+        """What that process says of itself, in place of run.json's own keys: `memory` and `environment`."""

@@ -8,6 +8,7 @@ beam and never change within an utterance, so there is one copy: the beams are q
 
 import torch
 
+from whisper_speedup.fused.phantom import with_phantom_keys, with_phantom_values
 from whisper_speedup.fused.weights import DecoderWeights
 
 
@@ -16,10 +17,12 @@ class Cache:
 
     `keys`, `values`: per layer (1, heads, max_positions * beams, head_dim), filled slot by slot.
     `cross_keys`: per layer (heads, head_dim, source_positions); `cross_values`: (heads, source_positions, head_dim).
-    `ancestry`: (beams, max_positions), int64.
+    `ancestry`: (beams, max_positions), int64. `phantom_block` is phantom.py's switch, None for what is right.
     """
 
-    def __init__(self, weights: DecoderWeights, beams: int, max_positions: int) -> None:
+    def __init__(
+        self, weights: DecoderWeights, beams: int, max_positions: int, phantom_block: int | None = None
+    ) -> None:
         embedding = weights.embedding
         layers, heads, head_dim = len(weights.layers), weights.heads, weights.head_dim
         shape = (layers, 2, 1, heads, max_positions * beams, head_dim)
@@ -29,6 +32,7 @@ class Cache:
         self.cross_keys: list[torch.Tensor] = []
         self.cross_values: list[torch.Tensor] = []
         self.beams = beams
+        self.phantom_block = phantom_block
         self.rows = torch.arange(beams, device=embedding.device)
         self.ancestry = torch.zeros(beams, max_positions, dtype=torch.int64, device=embedding.device)
 
@@ -41,6 +45,9 @@ class Cache:
         self.cross_values = [
             layer.cross_value(encoder_states).view(-1, heads, head_dim).transpose(0, 1) for layer in weights.layers
         ]
+        if self.phantom_block is not None:
+            self.cross_keys = [with_phantom_keys(layer, self.phantom_block) for layer in self.cross_keys]
+            self.cross_values = [with_phantom_values(layer, self.phantom_block) for layer in self.cross_values]
         self.ancestry.zero_()  # the prompt is row 0 of every position, for every beam
 
     def write(self, layer: int, position: int, key: torch.Tensor, value: torch.Tensor) -> None:

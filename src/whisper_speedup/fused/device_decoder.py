@@ -72,6 +72,12 @@ class DeviceDecoder:
         self._layers(self.state.tokens[:beams], beams, self.state.position, prompt=False)
         self._choose(0, beams, prompt_length, max_total, min_length)
 
+    def hidden_states(self, tokens: torch.Tensor, rows: int, start: torch.Tensor, prompt: bool) -> torch.Tensor:
+        """The layers alone, for a search outside: tokens (rows,) int32 to the residual stream (rows, d) fp32, before
+        the last layer norm. `prompt`: rows are one sequence's tokens from `start` on, else one token a beam."""
+        self._layers(tokens, rows, start, prompt)
+        return self.stream.residual[:rows]
+
     def _layers(self, tokens: torch.Tensor, rows: int, start: torch.Tensor, prompt: bool) -> None:
         weights, launch, stream, pdl = self.weights, self.launch, self.stream, self.launch.pdl
         query, attended, hidden = (buffer[:rows] for buffer in (self.query, self.attended, self.hidden))

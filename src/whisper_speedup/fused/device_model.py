@@ -5,6 +5,7 @@ never waits for the step it has just started. A step after the search is over ch
 started too many does no harm.
 """
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,7 @@ from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_update import read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
+from whisper_speedup.measure.parts import Part, unwatched
 
 
 def unserved(settings: DecodingSettings) -> str | None:
@@ -50,17 +52,29 @@ class DeviceWhisper:
         graphs: bool = True,
         weights: DeviceWeights | None = None,
     ) -> None:
-        self.settings, self.device, self.launch = settings, device, launch
+        self.device, self.dtype, self.launch = device, dtype, launch
+        self.part: Part = unwatched
         self.frames = model.config.max_source_positions * 2
+        self.mels = model.config.num_mel_bins
         self.encoder = Encoder(model, device, dtype)
         self.weights = weights if weights is not None else pack_device_weights(model, device, dtype)
         self.source_positions = model.config.max_source_positions
+        self.use_graphs = graphs
+        self._use(settings)
+
+    def _use(self, settings: DecodingSettings) -> None:
+        self.settings = settings
         self.decoder = self._decoder(settings.max_total(0))
-        self.features = torch.zeros(1, model.config.num_mel_bins, self.frames, device=device)
-        self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
+        self.features = torch.zeros(1, self.mels, self.frames, device=self.device)
+        self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=self.device)
         self.prompt_length = len(settings.prompt)
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
-        self.use_graphs = graphs
+
+    def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
+        """Another one over the same packed weights, with buffers and graphs of its own."""
+        other = copy.copy(self)
+        other._use(settings)
+        return other
 
     def _decoder(self, positions: int) -> DeviceDecoder:
         return DeviceDecoder(self.weights, self.settings, self.source_positions, positions, self.launch)
@@ -74,8 +88,6 @@ class DeviceWhisper:
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Compile the kernels and capture the graphs, once, and decode."""
-        if self.use_graphs and not self.graphs:
-            self.capture()
         self.generate(features)
 
     @torch.inference_mode()
@@ -108,6 +120,8 @@ class DeviceWhisper:
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
         """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel)."""
+        if self.use_graphs and not self.graphs:
+            self.capture()
 
         def decode(window: torch.Tensor, segment: int) -> Hypothesis:
             return self._window(window, segment, longest)
@@ -148,12 +162,15 @@ class DeviceWhisper:
         """Start the graphs, looking at the done flag one step behind."""
         done = self.decoder.state.host_done
         done.zero_()
-        self.graphs["encode"].replay()
-        self.graphs["prompt"].replay()
+        with self.part("encoder"):
+            self.graphs["encode"].replay()
+        with self.part("prefill"):
+            self.graphs["prompt"].replay()
         self.events[0].record()
         step = self.graphs["step"]
         for index in range(1, self.settings.max_total(0) - self.prompt_length):
-            step.replay()
+            with self.part("steps"):
+                step.replay()
             self.events[index % 2].record()
             self.events[(index - 1) % 2].synchronize()
             if done[0]:

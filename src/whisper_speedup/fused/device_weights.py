@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import WhisperForConditionalGeneration
-from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
+from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.kernels.norm_linear import fold_norm
 
@@ -75,9 +75,15 @@ def pack_device_weights(
     model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
 ) -> DeviceWeights:
     """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests)."""
-    decoder = model.model.decoder
-    width, ffn, layers = model.config.d_model, model.config.decoder_ffn_dim, len(decoder.layers)
-    tied = model.proj_out.weight.data_ptr() == decoder.embed_tokens.weight.data_ptr()
+    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype)
+
+
+def pack_device_decoder(
+    decoder: WhisperDecoder, projection: torch.Tensor, device: torch.device, dtype: torch.dtype
+) -> DeviceWeights:
+    """The same for a decoder alone and the matrix (vocabulary, d) that makes its logits."""
+    width, ffn, layers = decoder.config.d_model, decoder.config.decoder_ffn_dim, len(decoder.layers)
+    tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     size = decoder.embed_tokens.weight.shape[0]
     arena = Arena(layers * (6 * width + 2 * ffn) * width + (1 if tied else 2) * size * width, device, dtype)
 
@@ -116,15 +122,15 @@ def pack_device_weights(
         cross_weight[index].copy_(module.weight.detach())
         cross_bias[index, 0].copy_(bias_of(module))
     packed = tuple(pack_layer(layer) for layer in decoder.layers)
-    projection = arena.add(model.proj_out.weight)
-    zeros = projection.new_zeros(size)
+    matrix = arena.add(projection)
+    zeros = matrix.new_zeros(size)
     return DeviceWeights(
         layers=packed,
         cross_weight=cross_weight,
         cross_bias=cross_bias,
-        embedding=projection if tied else arena.add(decoder.embed_tokens.weight),
+        embedding=matrix if tied else arena.add(decoder.embed_tokens.weight),
         positions=to(decoder.embed_positions.weight),
-        projection=fold(decoder.layer_norm, projection, zeros),
-        heads=model.config.decoder_attention_heads,
+        projection=fold(decoder.layer_norm, matrix, zeros),
+        heads=decoder.config.decoder_attention_heads,
         arena=arena,
     )

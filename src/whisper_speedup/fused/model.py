@@ -1,5 +1,6 @@
 """The fused engine's decode of one utterance: encoder, prompt, steps, beam search, and Whisper's cut at timestamps."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -13,14 +14,15 @@ from whisper_speedup.fused.decoder import prefill, step
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
-from whisper_speedup.fused.weights import pack_decoder
+from whisper_speedup.fused.weights import LayerStack, pack_decoder
+from whisper_speedup.measure.parts import Part, unwatched
 
 
 class FusedWhisper:
     """A Whisper packed for decoding one utterance at a time with fixed settings.
 
     Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
-    it. Not thread-safe: buffers are reused from one utterance to the next.
+    it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch.
     """
 
     def __init__(
@@ -29,18 +31,31 @@ class FusedWhisper:
         settings: DecodingSettings,
         device: torch.device,
         dtype: torch.dtype,
+        phantom_block: int | None = None,
+        stack: LayerStack | None = None,
     ) -> None:
-        self.settings = settings
+        self.part: Part = unwatched
         self.device = device
+        self.phantom_block = phantom_block
         self.dtype = dtype
-        self.weights = pack_decoder(model, device, dtype)
+        self.weights = pack_decoder(model, device, dtype, stack)
         self.encoder = Encoder(model, device, dtype)
-        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions)
-        self.suppression = Suppression(settings, device)
         self.frames = model.config.max_source_positions * 2
-        not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=device)
+        self._use(settings)
+
+    def _use(self, settings: DecodingSettings) -> None:
+        self.settings = settings
+        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions, self.phantom_block)
+        self.suppression = Suppression(settings, self.device)
+        not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=self.device)
         not_language[list(settings.languages)] = False
         self.not_language = not_language
+
+    def with_settings(self, settings: DecodingSettings) -> "FusedWhisper":
+        """Another one over the same packed weights."""
+        other = copy.copy(self)
+        other._use(settings)
+        return other
 
     @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
@@ -49,7 +64,8 @@ class FusedWhisper:
         prompt: list[int] = []
 
         def decode(window: torch.Tensor, segment: int) -> Hypothesis:
-            self.cache.start(self.weights, self.encoder(window))
+            with self.part("encoder"):
+                self.cache.start(self.weights, self.encoder(window))
             if not prompt:
                 prompt.extend(self._prompt())
             return self._search(settings, prompt, settings.max_total(segment))
@@ -63,10 +79,12 @@ class FusedWhisper:
     def _search(self, settings: DecodingSettings, prompt: list[int], max_total: int) -> Hypothesis:
         kind = BeamSearch if settings.num_beams > 1 else GreedySearch
         search = kind(settings, self.suppression, len(prompt), max_total)
-        logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
+        with self.part("prefill"):
+            logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
         while search.advance(logits):
-            self.cache.reorder(search.parents)
-            logits = step(self.weights, self.cache, search.tokens, search.length - 1)
+            with self.part("steps"):
+                self.cache.reorder(search.parents)
+                logits = step(self.weights, self.cache, search.tokens, search.length - 1)
         best = search.result()
         if math.isnan(best.score):  # NaN is above all numbers for topk and argmax, so it wins and its score shows it
             raise NotANumberError("measure.fused.precision", self.dtype != torch.float32)

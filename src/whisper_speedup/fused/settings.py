@@ -13,7 +13,8 @@ class DecodingSettings:
     """The settings of transformers' `generate` that this engine serves.
 
     `prompt`: token ids; None at index 1 where the language is to be detected. `max_new_tokens`: what `max_length`
-    means for Whisper (transformers adds the prompt to it). `timestamp_begin`: the first timestamp token.
+    means for Whisper (transformers adds the prompt to it), or `max_new_tokens` itself where `fixed_room` is set.
+    `timestamp_begin`: the first timestamp token.
     """
 
     prompt: tuple[int | None, ...]
@@ -28,15 +29,17 @@ class DecodingSettings:
     languages: tuple[int, ...]
     timestamp_begin: int
     max_positions: int
+    fixed_room: bool = False
 
     def max_total(self, segment: int) -> int:
         """Longest sequence, prompt included, of the given segment (0 first).
 
         transformers adds the prompt's length to `max_length` anew for each segment
-        (`_set_max_new_tokens_and_length` changes the same object each time), so later segments may grow longer.
+        (`_set_max_new_tokens_and_length` changes the same object each time), so later segments may grow longer;
+        with `max_new_tokens` they may not.
         """
         total = self.max_new_tokens
-        for _ in range(segment + 1):
+        for _ in range(1 if self.fixed_room else segment + 1):
             total = min(total + min(self.max_positions // 2 - 1, len(self.prompt)), self.max_positions)
         return total
 
@@ -108,4 +111,5 @@ def decoding_settings(
         languages=tuple((getattr(config, "lang_to_id", None) or {}).values()),
         timestamp_begin=timestamps + 1 if timestamps is not None else model.config.vocab_size + 1,
         max_positions=positions,
+        fixed_room=bool(arguments.get("max_new_tokens")),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from transformers import WhisperForConditionalGeneration
-from transformers.models.whisper.modeling_whisper import WhisperDecoderLayer
+from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.fused.linear import Linear
 
@@ -36,16 +36,14 @@ class LayerWeights:
 
 
 @dataclass(frozen=True)
-class DecoderWeights:
-    """All of the decoder. `cross_keys` stacks every layer's cross-attention key weights: (layers d, d), no bias.
-
-    `embedding` (vocabulary, d); `projection` is the same matrix, for Whisper ties them. `positions` (max_positions, d).
+class LayerStack:
+    """The decoder up to its last layer norm. `cross_keys` stacks every layer's cross-attention key weights:
+    (layers d, d), no bias. `embedding` (vocabulary, d); `positions` (max_positions, d).
     """
 
     layers: tuple[LayerWeights, ...]
     cross_keys: torch.Tensor
     embedding: torch.Tensor
-    projection: Linear
     positions: torch.Tensor
     norm: Norm
     heads: int
@@ -59,6 +57,13 @@ class DecoderWeights:
     def head_dim(self) -> int:
         """Width of one head; 64 in every published Whisper."""
         return self.width // self.heads
+
+
+@dataclass(frozen=True)
+class DecoderWeights(LayerStack):
+    """All of the decoder. `projection` is the embedding's matrix again, for Whisper ties them."""
+
+    projection: Linear
 
 
 Copy = Callable[[torch.Tensor], torch.Tensor]
@@ -75,18 +80,14 @@ def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False) -> 
     return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows)
 
 
-def pack_decoder(model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype) -> DecoderWeights:
-    """Copy the decoder of a transformers Whisper into packed form on `device` in `dtype`."""
+def pack_stack(decoder: WhisperDecoder, device: torch.device, dtype: torch.dtype) -> LayerStack:
+    """Copy a transformers Whisper decoder into packed form on `device` in `dtype`."""
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
 
-    decoder = model.model.decoder
     layers: list[WhisperDecoderLayer] = list(decoder.layers)
-    embedding = to(decoder.embed_tokens.weight)
-    projection = model.proj_out.weight
-    tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
-    return DecoderWeights(
+    return LayerStack(
         layers=tuple(
             LayerWeights(
                 self_norm=copy_norm(to, layer.self_attn_layer_norm),
@@ -105,9 +106,22 @@ def pack_decoder(model: WhisperForConditionalGeneration, device: torch.device, d
             for layer in layers
         ),
         cross_keys=to(torch.cat([layer.encoder_attn.k_proj.weight for layer in layers])),
-        embedding=embedding,
-        projection=Linear(embedding if tied else to(projection), None, few_rows=True),
+        embedding=to(decoder.embed_tokens.weight),
         positions=to(decoder.embed_positions.weight),
         norm=copy_norm(to, decoder.layer_norm),
-        heads=model.config.decoder_attention_heads,
+        heads=decoder.config.decoder_attention_heads,
     )
+
+
+def pack_decoder(
+    model: WhisperForConditionalGeneration,
+    device: torch.device,
+    dtype: torch.dtype,
+    stack: LayerStack | None = None,
+) -> DecoderWeights:
+    """Copy the decoder and the projection of a transformers Whisper; `stack`: the decoder, packed already."""
+    stack = stack if stack is not None else pack_stack(model.model.decoder, device, dtype)
+    projection = model.proj_out.weight
+    tied = projection.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
+    weight = stack.embedding if tied else projection.detach().to(device=device, dtype=dtype).contiguous()
+    return DecoderWeights(**vars(stack), projection=Linear(weight, None, few_rows=True))

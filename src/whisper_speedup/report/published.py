@@ -12,6 +12,7 @@ MODEL = "openai/whisper-large-v2"
 HARDWARE = "NVIDIA A100-SXM4-40GB"
 DATA = "LibriSpeech test-clean"
 UTTERANCES = 2620
+SEARCH = "5 beams, at most 50 tokens"
 SPEEDUP = 2.3
 BASELINE_TOTAL_S = 39.8 * 60
 TOTAL_S = 17.1 * 60

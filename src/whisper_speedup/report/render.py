@@ -14,7 +14,7 @@ from whisper_speedup.report import numbers
 from whisper_speedup.report.view import view
 
 FORMAT = 1  # of context.json
-_HERE = Path(__file__).parent
+_PAGE = Path(__file__).parent / "page"
 
 
 def render(profile_name: str, reports: Path = Path("reports"), profiles: Path = Path("profiles")) -> Path:
@@ -28,11 +28,13 @@ def render(profile_name: str, reports: Path = Path("reports"), profiles: Path = 
         raise UserError(f"{folder} holds no results to show: run make reproduce PROFILE={profile_name} first.")
     context, metrics = read_json(folder / "context.json"), read_json(folder / "metrics.json")
     differences, latency = read_jsonl(folder / "differences.jsonl"), read_jsonl(folder / "latency.jsonl")
+    # Results from before recordings were kept have no such file.
+    evidence = read_jsonl(folder / "evidence.jsonl") if (folder / "evidence.jsonl").is_file() else []
     if not isinstance(context, dict) or context.get("format") != FORMAT:
         raise UserError(
             f"{folder / 'context.json'} was written by another version of compare: run dvc repro to write it again."
         )
-    page = view(context, metrics, differences, latency, _settings(context, profile_name, profiles))
+    page = view(context, metrics, differences, evidence, latency, _settings(context, profile_name, profiles))
     path = reports / f"{profile_name}.html"
     write_text(path, _html(page))
     return path
@@ -46,7 +48,7 @@ def _settings(context: dict[str, Any], profile_name: str, profiles: Path) -> Rep
 
 def _html(page: dict[str, Any]) -> str:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader(_PAGE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -54,10 +56,22 @@ def _html(page: dict[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        seconds=numbers.seconds, size=numbers.size, times=numbers.times, ratio=numbers.ratio,
-        percent=numbers.percent, count=numbers.count,
+        seconds=numbers.seconds, size=numbers.size, times=numbers.times, count=numbers.count, plural=numbers.plural,
     )  # fmt: skip
-    css = (_HERE / "style.css").read_text(encoding="utf-8")
-    # The policy allows this one stylesheet by its hash, and nothing else: no script, no request, no inline style.
-    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    return environment.get_template("template.html").render(page, css=css, css_sha256=digest)
+    css = (_PAGE / "style.css").read_text(encoding="utf-8")
+    # The one rule that depends on the run: how many engines the table of utterances has columns for.
+    css += f":root {{ --others: {len(page['others'])}; }}\n"
+    script = (_PAGE / "script.js").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(page, css=css, script=script, policy=_policy(css, script))
+
+
+def _policy(css: str, script: str) -> str:
+    """The content security policy: this stylesheet, this script, pictures and sounds inside the file, nothing else."""
+    return (
+        f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(script)}'; img-src data:; media-src data:;"
+        " base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

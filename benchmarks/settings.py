@@ -1,0 +1,20 @@
+"""What every script here asks of an engine where its own question does not say otherwise."""
+
+from typing import Any
+
+from whisper_speedup.params import MeasureParams
+
+
+def measure_params(device: str, tune: str = "never", kernl: str = "auto", **baseline: Any) -> MeasureParams:
+    """The `measure` section of a profile: the notebook's baseline, changed by `baseline`. `tune`: never by default, so
+    that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision."""
+    return MeasureParams.model_validate(
+        {
+            "device": device, "threads": None, "warmup": 1, "repeats": 1,
+            "baseline": {
+                "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
+            },
+            "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
+            "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
+        }
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""What a reader needs to judge an output that differs: the recording as a small MP3, and its log-mel picture.
+
+The files are small enough for Git, so that `make report` shows and plays them on a machine without the audio. MP3 and
+not Opus: every browser plays it, Safari before 18.4 too.
+"""
+
+import base64
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from whisper_speedup.compare.log_mel import picture
+from whisper_speedup.compare.verdict import LOOK, TIE
+from whisper_speedup.errors import UserError
+
+CAP_BYTES = 3_000_000  # of base64 in all, as it stands in evidence.jsonl and in the page
+COMPRESSION = 0.8  # libsndfile's scale of MP3 with a variable bit rate: about 28 kbit/s for speech at 16 kHz
+Row = dict[str, Any]
+
+
+def worst_first(row: Row) -> tuple[bool, int, int, float]:
+    """The order of differences: other words before other tokens, to look at before ties, many words before few."""
+    verdicts = {LOOK: 0, None: 1, TIE: 2}
+    return row["same_text"], verdicts[row["verdict"]], -row["words_apart"], -abs(row["gap"] or 0.0)
+
+
+def evidence(rows: Iterable[Row], manifest_path: Path, cap_bytes: int = CAP_BYTES) -> list[Row]:
+    """A row of evidence.jsonl for each utterance in `rows` (of differences.jsonl), the worst first, up to the cap.
+
+    `audio` and `log_mel` hold base64, null where the recording is not on this machine or the cap is reached; `left_out`
+    says which.
+    """
+    from whisper_speedup.audio import manifest
+
+    found: list[Row] = []
+    left = cap_bytes
+    ids = list(dict.fromkeys(row["id"] for row in sorted(rows, key=worst_first)))
+    by_id = {row.id: row for row in manifest.read(manifest_path)} if ids else {}
+    for name in ids:
+        row: Row = {"id": name, "audio": None, "log_mel": None, "left_out": None}
+        try:
+            samples = manifest.load_audio(manifest_path, by_id[name])
+        except UserError:
+            found.append(row | {"left_out": "the recording was not on the machine that compared the runs"})
+            continue
+        audio, log_mel = _base64(_mp3(samples)), _base64(picture(samples))
+        if len(audio) + len(log_mel) > left:
+            found.append(row | {"left_out": f"the page's {cap_bytes / 1e6:g} MB for recordings are used up"})
+            continue
+        left -= len(audio) + len(log_mel)
+        found.append(row | {"audio": audio, "log_mel": log_mel})
+    return found
+
+
+def _mp3(samples: Any) -> bytes:
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, samples, 16_000, format="MP3", subtype="MPEG_LAYER_III", compression_level=COMPRESSION,
+        bitrate_mode="VARIABLE",
+    )  # fmt: skip
+    return buffer.getvalue()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,148 @@
+"""Every output that differs, both hypotheses scored under one fp32 reference model: a tie, or something to look at."""
+
+import itertools
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from whisper_speedup.compare.runs import Inputs
+from whisper_speedup.compare.verdict import LOOK, TIE, arithmetic, epsilon, verdict
+from whisper_speedup.errors import UserError
+from whisper_speedup.params import BASELINE, Profile
+
+Row = dict[str, Any]
+NO_WEIGHTS = "the model's weights were not on the machine that compared the runs"
+OTHER_WEIGHTS = "the weights on the machine that compared the runs were not those of the runs"
+NO_AUDIO = "the recording was not on the machine that compared the runs"
+WINDOWS = "the text spans several windows of audio, which the reference does not follow"
+NOT_FINITE = "the reference gives one of the texts a probability of zero"
+
+
+def rescore(rows: list[Row], inputs: Inputs, profile: Profile, folder: Path) -> tuple[list[Row], Row]:
+    """The rows of differences.jsonl with a verdict each, and what context.json says about it.
+
+    `folder` is build/PROFILE. Without the weights or a recording nothing fails: `not_judged` then gives the reason.
+    A row gains `reference_scores`, `gap` (the engine's less the baseline's: above 0 the reference prefers the
+    engine's text), `epsilon`, `verdict`, and `fork`, the two tokens where they part.
+    """
+    reason = None if rows else "no output differs"
+    judge = None
+    if rows:
+        judge, reason = _judge(inputs, profile, folder)
+    judged = [{**row, **_empty(reason)} for row in rows]
+    if judge is not None:
+        judged = judge.rows(judged)
+    verdicts = [row["verdict"] for row in judged]
+    return judged, {
+        "judged": sum(found is not None for found in verdicts),
+        "ties": verdicts.count(TIE),
+        "look": verdicts.count(LOOK),
+        "not_judged": len(verdicts) - sum(found is not None for found in verdicts),
+        "reason": reason,
+        "device": judge.device if judge else None,
+    }
+
+
+def _empty(reason: str | None) -> Row:
+    return {
+        "reference_scores": None, "gap": None, "epsilon": None, "verdict": None, "not_judged": reason, "fork": None,
+    }  # fmt: skip
+
+
+def _judge(inputs: Inputs, profile: Profile, folder: Path) -> tuple["_Reference | None", str | None]:
+    """The reference model, or why there is none."""
+    from whisper_speedup.checkpoints.prepare import checked_folder
+
+    if not Path(inputs.model["path"]).is_dir():
+        return None, NO_WEIGHTS
+    try:
+        model_dir = checked_folder(folder / "model.json")
+    except UserError as error:
+        print(f"differing outputs are not re-scored: {error}", file=sys.stderr, flush=True)
+        return None, OTHER_WEIGHTS
+    return _Reference(model_dir, inputs, profile, folder), None
+
+
+class _Reference:
+    """The fp32 model with what it needs to hear an utterance again."""
+
+    def __init__(self, model_dir: Path, inputs: Inputs, profile: Profile, folder: Path) -> None:
+        import torch
+        from transformers import WhisperFeatureExtractor, WhisperTokenizer
+
+        from whisper_speedup.audio import manifest
+        from whisper_speedup.compare.judge import Judge, load
+        from whisper_speedup.engines.huggingface import quiet_transformers
+
+        quiet_transformers()
+        self.runs = {run.engine: run for run in inputs.runs}
+        self.length_penalty = profile.generation.length_penalty if profile.generation.num_beams > 1 else 1.0
+        # Where this machine computes, which need not be where the runs were made.
+        on_gpu = profile.measure.device != "cpu" and torch.cuda.is_available()
+        self.device = "cuda" if on_gpu else "cpu"
+        model = load(model_dir, torch.device(self.device))
+        self.judge = Judge(model, self.runs[BASELINE].about["prompt"], self.length_penalty)
+        self.extractor = WhisperFeatureExtractor.from_pretrained(model_dir)
+        self.tokenizer = WhisperTokenizer.from_pretrained(model_dir)
+        self.manifest_path = folder / "data" / "manifest.jsonl"
+        self.manifest = {row.id: row for row in manifest.read(self.manifest_path)}
+        # Timestamps follow the no-timestamps token.
+        last = getattr(self.judge.model.generation_config, "no_timestamps_token_id", None)
+        self.timestamps = math.inf if last is None else last + 1
+
+    def rows(self, rows: list[Row]) -> list[Row]:
+        done = []
+        for number, row in enumerate(rows, 1):
+            done.append({**row, **self._judged(row)})
+            if number % 50 == 0 or number == len(rows):
+                print(f"re-scoring: {number} of {len(rows)} differing outputs", file=sys.stderr, flush=True)
+        return done
+
+    def _judged(self, row: Row) -> Row:
+        from whisper_speedup.audio import manifest
+        from whisper_speedup.audio.features import log_mel
+        from whisper_speedup.compare.judge import Hypothesis
+
+        engine = row["engine"]
+        pair = {
+            "baseline": Hypothesis(row["baseline_tokens"], not row["truncated"]["baseline"]),
+            engine: Hypothesis(row["tokens"], not row["truncated"][engine]),
+        }
+        if any(self._several_windows(hypothesis.tokens) for hypothesis in pair.values()):
+            return {"not_judged": WINDOWS}
+        try:
+            audio = manifest.load_audio(self.manifest_path, self.manifest[row["id"]])
+        except UserError:
+            return {"not_judged": NO_AUDIO}
+        before, after = self.judge.score(log_mel(audio, self.extractor), list(pair.values()))
+        if not (math.isfinite(before.value) and math.isfinite(after.value)):
+            return {"not_judged": NOT_FINITE}
+        gap = after.value - before.value
+        kinds = [arithmetic(self.runs[name].about) for name in (BASELINE, engine)]
+        limit = epsilon(kinds, max(len(before.log_probs), len(after.log_probs)), self.length_penalty)
+        return {
+            "reference_scores": {"baseline": before.value, engine: after.value},
+            "gap": gap,
+            "epsilon": limit,
+            "verdict": verdict(gap, limit),
+            "fork": self._fork(row["first_divergence"], pair, [before.log_probs, after.log_probs]),
+        }
+
+    def _several_windows(self, tokens: list[int]) -> bool:
+        """Two timestamps in a row: transformers moves the window there and decodes again (see fused/segments.py)."""
+        return any(min(pair) >= self.timestamps for pair in itertools.pairwise(tokens))
+
+    def _fork(self, position: int | None, pair: dict[str, Any], log_probs: list[list[float]]) -> Row | None:
+        """The token that each takes where they part, its text (null: the end) and its probability."""
+        if position is None:
+            return None
+        fork = {}
+        for (name, hypothesis), values in zip(pair.items(), log_probs, strict=True):
+            token = hypothesis.tokens[position] if position < len(hypothesis.tokens) else None
+            fork[name] = {
+                "token": token,
+                "text": None if token is None else self.tokenizer.decode([token]),
+                "probability": math.exp(values[position]) if position < len(values) else None,
+            }
+        return fork

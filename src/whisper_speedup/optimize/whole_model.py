@@ -1,0 +1,153 @@
+"""The `generate` that `optimize_model` puts in the place of a whole Whisper's: the fused engine where it does exactly
+what the call asks for, else transformers' own loop over the optimised decoder."""
+
+import functools
+from collections import Counter, OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup.errors import NotANumberError
+from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
+from whisper_speedup.optimize.effective import Asked, read_call, settings_of
+from whisper_speedup.optimize.runner import Runner, make_runner, runner_dtype, why_no_runner, why_not_served
+from whisper_speedup.optimize.watch import hooked, marks, why_changed
+
+KEPT = 4  # settings whose buffers (and, on a GPU, graphs) are kept
+KNOWN = 32  # calls whose settings are remembered
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a call of `generate` will do; `features` and `settings` are for the whole-model path."""
+
+    taken: PathTaken
+    features: torch.Tensor | None = None
+    settings: DecodingSettings | None = None
+
+
+class WholeModel:
+    """Stands behind one model's `generate`. `last`: the path that the last call took."""
+
+    def __init__(self, model: WhisperForConditionalGeneration, decoder: DecoderPath) -> None:
+        self.model, self.decoder = model, decoder
+        self.last: PathTaken | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.marks: list[Any] | None = None
+        self.changed: str | None = None
+        self.runners: OrderedDict[DecodingSettings, Runner] = OrderedDict()
+        self.known: OrderedDict[tuple[str, str], DecodingSettings | str] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle makes its own runners."""
+        return {**vars(self), "marks": None, "runners": OrderedDict(), "known": OrderedDict()}
+
+    def install(self) -> None:
+        """Put our `generate` in the place of the model's."""
+        self.model.generate = self.generate  # a bound method: it copies and pickles with the model
+
+    def remove(self) -> None:
+        """Give the model its own `generate` back, and free what was made for it."""
+        del self.model.generate
+        self._forget()
+
+    @functools.wraps(WhisperForConditionalGeneration.generate)
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """What WhisperForConditionalGeneration.generate returns for the same arguments."""
+        choice = self.choose(args, kwargs)
+        if choice.features is not None and choice.settings is not None:
+            try:
+                tokens = self.runner(choice.settings).generate(choice.features).tokens
+                self.last = choice.taken
+                return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+            except NotANumberError:  # whatever transformers makes of it
+                choice = Choice(PathTaken("decoder", "the model's output is not a number"))
+        before = Counter(self.decoder.counts)
+        result = type(self.model).generate(self.model, *args, **kwargs)
+        ran = self.decoder.counts - before
+        self.last = choice.taken
+        if ran["original"] or not ran["decoder"]:  # a quiet pass beside ours, as language detection is, does not count
+            self.last = PathTaken("original", self.decoder.last_reason)
+        return result
+
+    def choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
+        """The path for `generate(*args, **kwargs)`."""
+        asked = read_call(args, kwargs)
+        reason = asked if isinstance(asked, str) else self._look() or why_no_runner(self.model, asked.features)
+        if isinstance(reason, str) or isinstance(asked, str):
+            return Choice(PathTaken("decoder", reason))
+        settings = self._settings(asked)
+        reason = settings if isinstance(settings, str) else why_not_served(self.model, settings)
+        if isinstance(settings, str) or reason is not None:
+            return Choice(PathTaken("decoder", reason))
+        return Choice(PathTaken("whole model", None), asked.features, settings)
+
+    def runner(self, settings: DecodingSettings) -> Runner:
+        """The fused engine for these settings; all of them share one copy of the weights."""
+        first = next(iter(self.runners.values()), None)
+        if first is not None and first.dtype != runner_dtype(self.model):  # autocast went on or off
+            first = None
+            self.runners.clear()
+        found = self.runners.get(settings)
+        if found is None:
+            found = make_runner(self.model, self.decoder, settings) if first is None else first.with_settings(settings)
+            self.runners[settings] = found
+            if len(self.runners) > KEPT:
+                self.runners.popitem(last=False)
+        self.runners.move_to_end(settings)
+        return found
+
+    def _look(self) -> str | None:
+        """Look at the model: why the fused engine can't stand for it, or None. What its weights made is forgotten
+        when they change."""
+        now = [*marks(self.model), *replaced(self.model)]
+        if self.marks != now:
+            self._forget()
+            self.changed = _why_changed(self.model) or self.decoder.look()
+            self.marks = now
+        return self.changed
+
+    def _settings(self, asked: Asked) -> DecodingSettings | str:
+        config = self.model.generation_config
+        forced = getattr(self.model.config, "forced_decoder_ids", None)
+        key = repr((sorted(asked.settings.items()), sorted(asked.prompt.items()))), repr((vars(config), forced))
+        if key not in self.known:
+            self.known[key] = settings_of(self.model, asked)
+            if len(self.known) > KNOWN:
+                self.known.popitem(last=False)
+        return self.known[key]
+
+
+def replaced(model: torch.nn.Module) -> list[str]:
+    """Methods of the model that something has replaced on the object itself; `generate` is ours."""
+    return [name for name, value in vars(model).items() if callable(value) and hasattr(type(model), name)]
+
+
+def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
+    """Why the model around the decoder is not a plain one, or None."""
+    if type(model) is not WhisperForConditionalGeneration:
+        return f"the model is a {type(model).__name__}"
+    inner, projection = model.model, model.proj_out
+    for name, module in (("the model", model), ("its encoder", inner.encoder), ("proj_out", projection)):
+        if module.training:
+            return f"{name} is in training mode"
+    for name, module in (("the model", model), ("model", inner), ("model.encoder", inner.encoder),
+                         ("model.decoder", inner.decoder), ("proj_out", projection)):  # fmt: skip
+        if hooked(module):
+            return f"there is a hook on {name}"
+        others = [method for method in replaced(module) if (name, method) not in OURS]
+        if others:
+            return f"something replaced {others[0]} of {name}"
+    if type(projection) is not torch.nn.Linear or projection.bias is not None:
+        return "proj_out is not a plain product"
+    if projection.weight.dtype != model.dtype or projection.weight.device != model.device:
+        return "proj_out is of another type or on another device"
+    return why_changed(inner.encoder)
+
+
+OURS = {("the model", "generate"), ("model.decoder", "forward")}

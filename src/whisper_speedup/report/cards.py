@@ -1,0 +1,147 @@
+"""One card for each output that differs, the worst first."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from whisper_speedup.compare.evidence import worst_first
+from whisper_speedup.compare.verdict import LOOK, TIE
+from whisper_speedup.report import numbers
+from whisper_speedup.report.align import Piece, align, words_apart
+
+Row = dict[str, Any]
+BADGES = {TIE: "Rounding tie", LOOK: "Look at this", None: "Not judged"}
+KINDS = {TIE: "tie", LOOK: "look", None: "unknown"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the template shows of one differing output. `kind` is tie, look or unknown; `facts` are (name, text)."""
+
+    anchor: str
+    id: str
+    engine: str
+    label: str
+    duration: str
+    badge: str
+    kind: str
+    what: str
+    pieces: list[Piece]
+    reference: str | None
+    facts: list[tuple[str, str]]
+    audio: str | None
+    log_mel: str | None
+    left_out: str | None
+
+
+def anchor(kind: str, *names: str) -> str:
+    """An id that is safe in a page and stays the same from run to run: u-1a2b3c4d5e."""
+    return f"{kind}-{hashlib.sha256('/'.join(names).encode()).hexdigest()[:10]}"
+
+
+def cards(
+    differences: list[Row], evidence: list[Row], labels: dict[str, str], baseline: str, limit: int
+) -> tuple[list[Card], int]:
+    """The cards in the order to read them, and how many more there are than `limit`."""
+    heard = {row["id"]: row for row in evidence}
+    rows = sorted((_complete(row) for row in differences), key=worst_first)
+    made = [_card(row, heard.get(row["id"]), labels, baseline) for row in rows[:limit]]
+    return made, max(0, len(rows) - limit)
+
+
+def _complete(row: Row) -> Row:
+    """A row of an older compare, from before differences were judged, with the fields that it lacks."""
+    words = words_apart(align(row["baseline_text"] or "", row["text"] or ""))
+    older = {"verdict": None, "gap": None, "epsilon": None, "reference_scores": None, "fork": None}
+    return {**older, "not_judged": "these results are older than the judgement", "words_apart": words, **row}
+
+
+def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str) -> Card:
+    plain = row["same_text"] and row["baseline_raw_text"] != row["raw_text"]
+    left, right = (row["baseline_raw_text"], row["raw_text"]) if plain else (row["baseline_text"], row["text"])
+    pieces = align(left or "", right or "")
+    ours, theirs = labels[row["engine"]], labels[baseline]
+    facts = [
+        ("Full-precision score", _judgement(row, theirs, ours)),
+        ("First token that differs", _fork(row, theirs, ours)),
+        ("Against the transcript", _transcript(row, theirs, ours)),
+        ("Own scores", _own_scores(row, theirs, ours)),
+        ("Cut off at the token limit", _cut(row, theirs, ours)),
+    ]
+    heard = heard or {"audio": None, "log_mel": None, "left_out": "these results hold no recordings"}
+    return Card(
+        anchor=anchor("d", row["engine"], row["id"]),
+        id=row["id"],
+        engine=row["engine"],
+        label=ours,
+        duration=numbers.seconds(row["duration_s"]),
+        badge=BADGES[row["verdict"]],
+        kind=KINDS[row["verdict"]],
+        what=_what(row, words_apart(pieces), plain),
+        pieces=pieces,
+        reference=row["reference_text"] if row["reference_text"] is not None else row["reference"],
+        facts=[(name, text) for name, text in facts if text],
+        audio=heard["audio"],
+        log_mel=heard["log_mel"],
+        left_out=heard["left_out"],
+    )
+
+
+def _what(row: Row, words: int, plain: bool) -> str:
+    if not row["same_text"]:
+        return f"{numbers.plural(words, 'word')} {'differs' if words == 1 else 'differ'}"
+    return "same words, other punctuation or case" if plain else "same text from other tokens"
+
+
+def _judgement(row: Row, baseline: str, engine: str) -> str:
+    if row["verdict"] is None:
+        return f"not asked: {row['not_judged']}"
+    before, after, gap = row["reference_scores"]["baseline"], row["reference_scores"][row["engine"]], row["gap"]
+    scores = f"{baseline} {numbers.score(before)}, {engine} {numbers.score(after)} (log-probability a token)"
+    better, limit = (engine if gap > 0 else baseline), numbers.score(row["epsilon"])
+    how = "within" if row["verdict"] == TIE else "more than"
+    return f"{scores}: {better}'s text is {numbers.score(abs(gap))} better, {how} the {limit} that rounding explains"
+
+
+def _fork(row: Row, baseline: str, engine: str) -> str | None:
+    position = row["first_divergence"]
+    if position is None:
+        return None
+    fork = row["fork"]
+
+    def token(key: str, tokens: list[int]) -> str:
+        if position >= len(tokens):
+            found = "the end"
+        elif fork:
+            found = f"\N{LEFT DOUBLE QUOTATION MARK}{fork[key]['text']}\N{RIGHT DOUBLE QUOTATION MARK}"
+        else:
+            found = f"id {tokens[position]}"
+        if fork and fork[key]["probability"] is not None:
+            found += f" (probability {numbers.percent(fork[key]['probability'])})"
+        return found
+
+    return (
+        f"number {position + 1}: {baseline} {token('baseline', row['baseline_tokens'])};"
+        f" {engine} {token(row['engine'], row['tokens'])}"
+    )
+
+
+def _transcript(row: Row, baseline: str, engine: str) -> str | None:
+    before, after = row["baseline_word_errors"], row["word_errors"]
+    if before is None:
+        return None
+    if before == after:
+        return f"equally far: {numbers.plural(before, 'word error')} each"
+    closer, other = (engine, baseline) if after < before else (baseline, engine)
+    return f"{closer} is closer: {numbers.plural(min(before, after), 'word error')}, {other} {max(before, after)}"
+
+
+def _own_scores(row: Row, baseline: str, engine: str) -> str | None:
+    given = [(baseline, row["scores"]["baseline"]), (engine, row["scores"][row["engine"]])]
+    known = [f"{name} {numbers.score(score)}" for name, score in given if score is not None]
+    return ", ".join(known) or None
+
+
+def _cut(row: Row, baseline: str, engine: str) -> str | None:
+    names = [name for name, key in ((baseline, "baseline"), (engine, row["engine"])) if row["truncated"][key]]
+    return ", ".join(names) or None

@@ -1,0 +1,28 @@
+"""Bars that stand in a table's cells: the numbers beside them are the table's, so the picture needs none."""
+
+from dataclasses import dataclass
+
+from whisper_speedup.report.charts.canvas import n
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a bar: `kind` is a class of the stylesheet, such as part0 or c1; `value` its length."""
+
+    kind: str
+    value: float
+
+
+def bar(segments: list[Segment], whole: float, start: float = 0.0) -> str:
+    """Segments one after the other on a bar that is `whole` long, the first from `start`. Decoration to a reader."""
+    parts, at = [], start
+    for segment in segments:
+        parts.append(
+            f'<rect class="{segment.kind}" x="{n(1000 * at / whole)}" width="{n(1000 * segment.value / whole)}"'
+            ' height="10"/>'
+        )
+        at += segment.value
+    return (
+        '<svg class="bar" viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" focusable="false">'
+        f"{''.join(parts)}</svg>"
+    )
