@@ -87,7 +87,7 @@ def check(
     assert bool(peak[:, rows:].isnan().all())
 
 
-@pytest.mark.parametrize("length", [4, 9])
+@pytest.mark.parametrize("length", [4, 7, 8, 9])
 @pytest.mark.parametrize(
     ("rows", "d", "size", "keep", "first"),
     [(3, 32, 203, 6, 0), (1, 40, 131, 2, 0), (5, 33, 197, 10, 0), (8, 48, 161, 16, 0), (1, 32, 203, 10, 3)],

@@ -91,7 +91,7 @@ def test_the_page_says_what_was_found(here):
         "2 of 13 outputs differ",
         "3.97% of the words are wrong Hugging Face 3.25%",
         "difference +0.72 points",
-        "717 MiB the whole process Hugging Face 1.05 GiB",
+        "0.70 GiB the whole process Hugging Face 1.05 GiB",
         "Measured on a CPU. These numbers come from Example CPU 3000",
         "13 utterances, not the 2,620 of LibriSpeech test-clean.",
         "Not known from this run",

@@ -87,8 +87,9 @@ def _memory(context: Row, metrics: Row, engine: str) -> Tile:
     for key, of in (("peak_reserved_bytes", "of GPU memory"), ("process_peak_bytes", "the whole process")):
         before, after = metrics[f"{baseline}.{key}"], metrics[f"{engine}.{key}"]
         if before is not None and after is not None:
-            line = f"{summary.label(baseline)} {numbers.size(before)}"
-            return Tile("Peak memory", numbers.size(after), of, claim, [line])
+            both = numbers.size_column([before, after])  # one unit, so that the two compare at a glance
+            first, second = (f"{cell} {both.unit}" for cell in both.cells)
+            return Tile("Peak memory", second, of, claim, [f"{summary.label(baseline)} {first}"])
     return Tile("Peak memory", numbers.MISSING, "not measured", claim)
 
 
