@@ -198,6 +198,8 @@ def test_a_link_leads_from_an_utterance_to_its_card(visit, page_path):
     link = page.locator(".utterances a.tag").first
     link.click()
     assert page.evaluate("document.querySelector('article.card:target') !== null")
+    page.locator("article.card:target a", has_text="in the table").click()
+    assert page.evaluate("document.querySelector('.utterances tr:target') !== null")
 
 
 def test_the_recording_plays_and_the_picture_shows(visit, page_path):

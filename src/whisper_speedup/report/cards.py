@@ -19,6 +19,7 @@ class Card:
     """What the template shows of one differing output. `kind` is tie, look or unknown; `facts` are (name, text)."""
 
     anchor: str
+    row: str  # the anchor of its row in the table of utterances
     id: str
     engine: str
     label: str
@@ -71,6 +72,7 @@ def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str) ->
     heard = heard or {"audio": None, "log_mel": None, "left_out": "these results hold no recordings"}
     return Card(
         anchor=anchor("d", row["engine"], row["id"]),
+        row=anchor("u", row["id"]),
         id=row["id"],
         engine=row["engine"],
         label=ours,
