@@ -1,5 +1,6 @@
 """The prompt that transformers' `generate` really uses for Whisper, asked of transformers itself."""
 
+import threading
 from typing import Any
 
 import torch
@@ -28,9 +29,12 @@ def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, A
         and not _forces_language(model)
     )
     detections = 1 if detects else 0
+    asking = threading.get_ident()
 
     def stop(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal detections
+        if threading.get_ident() != asking:  # another thread decodes with the same model
+            return
         if detections:  # the call that detects the language: start-of-transcript alone
             detections -= 1
             return

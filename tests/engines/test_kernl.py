@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,15 @@ from whisper_speedup.params import BaselineParams, GenerationParams, KernlParams
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These models are so small that threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def generation(num_beams: int) -> GenerationParams:
     return GenerationParams(
         num_beams=num_beams, max_length=10, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
@@ -21,7 +31,7 @@ def generation(num_beams: int) -> GenerationParams:
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_the_same_tokens_as_the_baseline_from_a_folder(tmp_path: Path, beams: int) -> None:
-    for seed in range(3):
+    for seed in (1, 2):
         folder = tmp_path / str(seed)
         tiny_whisper(seed).save_pretrained(folder)
         baseline = HuggingFace(

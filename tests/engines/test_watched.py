@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("name", ["huggingface", "fused", "kernl_phantom"])
+@pytest.mark.parametrize("name", ["huggingface", "kernl", "fused", "kernl_phantom"])
 def test_parts_of_one_utterance(tmp_path: Path, name: str, beams: int) -> None:
     tiny_whisper(3).save_pretrained(tmp_path)
     engine = create(name, MEASURE)

@@ -5,6 +5,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,13 @@ def test_what_is_not_a_plain_whisper_is_refused_with_one_sentence(target: Any, r
     with pytest.raises(UserError, match=reason) as refused:
         optimize_model(chosen)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_threads_that_share_a_model_do_not_meet(whole: bool) -> None:
+    model = multilingual_whisper(1)
+    expected = [model.generate(tiny_features(seed), **ARGUMENTS) for seed in range(4)]
+    optimize_model(model if whole else model.model.decoder)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: model.generate(tiny_features(seed % 4), **ARGUMENTS), range(16)))
+    assert all(torch.equal(one, expected[index % 4]) for index, one in enumerate(found))

@@ -14,6 +14,7 @@ from transformers import WhisperForConditionalGeneration
 from whisper_speedup.engines.huggingface import HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
+from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.optimize.public import decoder_path, last_path, optimize_model
 from whisper_speedup.params import BaselineParams, GenerationParams, KernlParams
 
@@ -71,6 +72,10 @@ class Kernl:
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000) on the device."""
         return self.inner.generate(features)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time encoder, prompt and steps of what is decoded from now on."""
+        self.inner.watch(stopwatch)
 
     def close(self) -> None:
         """Drop the model."""

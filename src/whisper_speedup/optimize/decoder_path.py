@@ -4,6 +4,7 @@ What it serves it serves from a store behind the cache; for everything else the 
 cache, if we filled it, turns into an ordinary one on the way. So a call is never refused and never wrong.
 """
 
+import threading
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ class DecoderPath:
         """`launch`: run the kernels, one by one, in any type and on any device; for Triton's interpreter."""
         self.decoder = decoder
         self.launch = launch
+        self.lock = threading.Lock()  # packing and leasing; two threads may decode with one model
         self.warned: set[str] = set()
         self.counts: Counter[str] = Counter()
         self.last: PathTaken | None = None
@@ -52,8 +54,12 @@ class DecoderPath:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle packs its own weights."""
-        packed = {"marks": None, "stack": None, "kernels": None}
-        return {**vars(self), **packed, "warned": set(), "counts": Counter()}
+        left_out: dict[str, Any] = dict.fromkeys(("marks", "stack", "kernels", "lock"))
+        left_out |= {"warned": set(), "counts": Counter()}
+        return {**vars(self), **left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=threading.Lock())
 
     def install(self) -> None:
         """Put our forward in the place of the decoder's."""
@@ -106,6 +112,10 @@ class DecoderPath:
 
     def new_store(self, encoder_states: torch.Tensor) -> Store | Unserved:
         """A store for encoder states (rows, positions, d)."""
+        with self.lock:
+            return self._new_store(encoder_states)
+
+    def _new_store(self, encoder_states: torch.Tensor) -> Store | Unserved:
         reason = self.look()
         if reason is not None:
             return Unserved(reason)

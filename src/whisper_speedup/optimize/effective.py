@@ -23,6 +23,7 @@ LIKE_NONE = {
     "return_timestamps": False, "return_token_timestamps": False, "return_dict_in_generate": False,
     "force_unique_generate_call": False, "condition_on_prev_tokens": False, "temperature": 0.0,
 }  # fmt: skip
+LISTS = {"logits_processor", "stopping_criteria"}  # an empty one is none
 SETTINGS = {
     "max_length", "max_new_tokens", "min_length", "num_beams", "length_penalty", "early_stopping", "do_sample",
     "use_cache",
@@ -101,6 +102,9 @@ def settings_of(model: WhisperForConditionalGeneration, asked: Asked) -> Decodin
             if room < 1 or room + len(prompt) > model.config.max_target_positions:
                 return f"max_new_tokens is {room}"
             arguments["max_length"] = room
+        for name, least in (("num_beams", 1), ("max_length", 1), ("min_length", 0)):
+            if type(arguments[name]) is not int or arguments[name] < least:
+                return f"{name} is {arguments[name]}"
         if not isinstance(arguments["early_stopping"], bool) and arguments["early_stopping"] != "never":
             return f"early_stopping is {arguments['early_stopping']}"
         return decoding_settings(model, arguments, prompt)
@@ -110,7 +114,7 @@ def settings_of(model: WhisperForConditionalGeneration, asked: Asked) -> Decodin
 
 def _like_default(name: str, value: Any) -> bool:
     default = SIGNATURE.parameters[name].default
-    if value is default or (isinstance(value, list) and not value):
+    if value is default or (name in LISTS and isinstance(value, list) and not value):
         return True
     if isinstance(default, bool | float):
         return type(value) is type(default) and value == default

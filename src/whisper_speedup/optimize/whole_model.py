@@ -2,6 +2,7 @@
 what the call asks for, else transformers' own loop over the optimised decoder."""
 
 import functools
+import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ class WholeModel:
     def __init__(self, model: WhisperForConditionalGeneration, decoder: DecoderPath) -> None:
         self.model, self.decoder = model, decoder
         self.last: PathTaken | None = None
+        self.lock = threading.RLock()  # a runner's buffers serve one call at a time
         self._forget()
 
     def _forget(self) -> None:
@@ -45,7 +47,10 @@ class WholeModel:
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle makes its own runners."""
-        return {**vars(self), "marks": None, "runners": OrderedDict(), "known": OrderedDict()}
+        return {**vars(self), "marks": None, "runners": OrderedDict(), "known": OrderedDict(), "lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, lock=threading.RLock())
 
     def install(self) -> None:
         """Put our `generate` in the place of the model's."""
@@ -62,7 +67,8 @@ class WholeModel:
         choice = self.choose(args, kwargs)
         if choice.features is not None and choice.settings is not None:
             try:
-                tokens = self.runner(choice.settings).generate(choice.features).tokens
+                with self.lock:
+                    tokens = self.runner(choice.settings).generate(choice.features).tokens
                 self.last = choice.taken
                 return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
             except NotANumberError:  # whatever transformers makes of it
@@ -77,6 +83,10 @@ class WholeModel:
 
     def choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
         """The path for `generate(*args, **kwargs)`."""
+        with self.lock:
+            return self._choose(args, kwargs)
+
+    def _choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
         asked = read_call(args, kwargs)
         reason = asked if isinstance(asked, str) else self._look() or why_no_runner(self.model, asked.features)
         if isinstance(reason, str) or isinstance(asked, str):
