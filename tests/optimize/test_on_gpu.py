@@ -1,0 +1,116 @@
+"""The graphs themselves, on an NVIDIA GPU (make test-gpu)."""
+
+from typing import Any
+
+import pytest
+import torch
+from tiny_whisper import multilingual_whisper, tiny_features
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup import last_path, optimize_model
+from whisper_speedup.optimize.device_store import DeviceStore
+from whisper_speedup.optimize.public import decoder_path
+from whisper_speedup.optimize.states import store_behind
+from whisper_speedup.optimize.torch_store import TorchStore
+
+pytestmark = pytest.mark.gpu
+ARGUMENTS: dict[str, Any] = {"language": "en", "task": "transcribe", "max_new_tokens": 20}
+
+
+def whisper(dtype: torch.dtype = torch.float16) -> WhisperForConditionalGeneration:
+    """A random Whisper on the GPU, its heads as wide as real ones."""
+    model = multilingual_whisper(3, width=128, heads=2)
+    return model.to("cuda", dtype)
+
+
+@torch.no_grad()
+def states(model: WhisperForConditionalGeneration, rows: int) -> tuple[torch.Tensor, Any]:
+    """The same tokens for any model: a prompt, 12 single tokens, a reorder between; all states in fp32, the cache."""
+    features = tiny_features(1).to("cuda", model.dtype)
+    encoded = model.model.encoder(features).last_hidden_state.repeat_interleave(rows, 0)
+    generator = torch.Generator().manual_seed(5)
+    tokens = torch.randint(3, 60, (1, 4), generator=generator).expand(rows, -1).cuda()
+    cache, found = None, []
+    for _ in range(13):
+        out = model.model.decoder(tokens, encoder_hidden_states=encoded, past_key_values=cache, use_cache=True)
+        cache = out.past_key_values
+        found.append(out.last_hidden_state.float())
+        cache.reorder_cache(torch.randint(0, rows, (rows,), generator=generator).cuda())
+        tokens = torch.randint(3, 60, (rows, 1), generator=generator).cuda()
+    return torch.cat(found, 1), cache
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rows", [1, 2, 5, 8])
+def test_a_replayed_step_is_as_near_to_fp32_as_transformers_own(dtype: torch.dtype, rows: int) -> None:
+    torch.set_float32_matmul_precision("highest")
+    exact, _ = states(whisper(torch.float32), rows)
+    theirs, _ = states(whisper(dtype), rows)
+    model = whisper(dtype)
+    optimize_model(model.model.decoder)
+    for _ in range(2):  # captured, then replayed from the first step on
+        ours, cache = states(model, rows)
+        store = store_behind(cache)
+        assert isinstance(store, DeviceStore)
+        assert store.buffers.graph is not None
+        assert (ours - exact).abs().max() <= 1.5 * (theirs - exact).abs().max()
+        del cache, store
+    assert decoder_path(model.model.decoder).counts == {"decoder": 26}
+    assert len(decoder_path(model.model.decoder).kernels.buffers) == 1
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_beams": 5}, {"num_beams": 8}, {"temperature": 0.7}], ids=str)
+def test_generate_again_and_again_gives_the_same(arguments: dict[str, Any]) -> None:
+    model = whisper()
+    optimize_model(model.model.decoder)
+    found = []
+    for seed in (1, 2, 1):
+        torch.manual_seed(0)
+        features = tiny_features(seed).to("cuda", torch.float16)
+        found.append(model.generate(features, **ARGUMENTS, **arguments))
+    assert torch.equal(found[0], found[2])
+    assert decoder_path(model.model.decoder).counts["original"] == 0
+
+
+def test_whole_model_and_decoder_agree() -> None:
+    model = whisper()
+    for target in (model.model.decoder, model):
+        optimize_model(target)
+        for beams in (1, 3):
+            for seed in (1, 2):
+                model.generate(tiny_features(seed).to("cuda", torch.float16), num_beams=beams, **ARGUMENTS)
+    assert last_path(model).path == "whole model"
+
+
+def test_the_notebooks_own_modes_use_the_kernels() -> None:
+    """fp32 weights under autocast and inference_mode."""
+    model = whisper(torch.float32)
+    optimize_model(model.model.decoder)
+    with torch.inference_mode(), torch.autocast("cuda", dtype=torch.float16):
+        model.generate(tiny_features(1).cuda(), num_beams=5, **ARGUMENTS)
+    kernels = decoder_path(model.model.decoder).kernels
+    assert kernels.dtype == torch.float16
+    assert kernels.buffers[0].graph is not None
+    assert decoder_path(model.model.decoder).counts["original"] == 0
+
+
+@torch.no_grad()
+def test_more_utterances_and_fp32_run_in_plain_torch() -> None:
+    model = whisper(torch.float32)
+    plain = whisper(torch.float32)
+    optimize_model(model.model.decoder)
+    torch.set_float32_matmul_precision("highest")
+    features = torch.cat([tiny_features(seed) for seed in (1, 2, 3)]).cuda()
+    assert torch.equal(
+        model.generate(features, num_beams=4, **ARGUMENTS), plain.generate(features, num_beams=4, **ARGUMENTS)
+    )
+    assert decoder_path(model.model.decoder).kernels is None
+    assert isinstance(store_behind(states(model, 2)[1]), TorchStore)
+
+
+def test_an_assistant_model_brings_several_tokens_at_once() -> None:
+    model, assistant = whisper(), whisper()
+    optimize_model(model.model.decoder)
+    features = tiny_features(1).to("cuda", torch.float16)
+    model.generate(features, assistant_model=assistant, **ARGUMENTS)
+    assert decoder_path(model.model.decoder).counts["original"] == 0
