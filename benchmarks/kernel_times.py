@@ -10,18 +10,18 @@ configurations in src/whisper_speedup/fused/launch/GPU.json, where the engine fi
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import device_label, record
 
 from whisper_speedup.checkpoints.synthetic import config as published_config
 from whisper_speedup.files import write_json
 from whisper_speedup.fused.launch import FOLDER, Tile
+from whisper_speedup.fused.launch_cache import file_name
 from whisper_speedup.kernels import cross_attention as cross
 from whisper_speedup.kernels.linear_residual import linear_residual, linear_residual_reference
 from whisper_speedup.kernels.norm_linear import fold_norm, norm_linear, norm_linear_reference
@@ -29,7 +29,6 @@ from whisper_speedup.kernels.self_attention import self_attention
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.kernels.vocabulary import vocabulary
 from whisper_speedup.measure.bandwidth import copy_bandwidth
-from whisper_speedup.measure.environment import fingerprint
 
 BEAMS = 5
 SMALL = [
@@ -53,19 +52,11 @@ def main() -> None:
     shape = published_config(arguments.size)
     bandwidth = copy_bandwidth(torch.device("cuda"))
     rows = measure(shape["d_model"], shape["decoder_attention_heads"], shape["vocab_size"], bandwidth)
-    now = datetime.now(UTC)
-    gpu = torch.cuda.get_device_name().replace(" ", "-")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "kind": "kernels", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
-        "environment": fingerprint(), "command": " ".join(["python", *sys.argv]), "size": arguments.size,
-        "copy_bandwidth_gb_s": bandwidth / 1e9, "rows": rows,
-    }  # fmt: skip
-    path = arguments.out / f"kernels-{now:%Y%m%d-%H%M%S}-{gpu}.json"
-    write_json(path, result)
+    gpu = device_label(torch.device("cuda"))
+    path = record("kernels", gpu, arguments.out, size=arguments.size, copy_bandwidth_gb_s=bandwidth / 1e9, rows=rows)
     best = choose(rows)
     if arguments.write:
-        target = FOLDER / f"{gpu}.json"
+        target = FOLDER / file_name(torch.cuda.get_device_name())
         known = json.loads(target.read_text()) if target.is_file() else {}
         chosen: dict[str, Any] = {}
         for name, row in best.items():

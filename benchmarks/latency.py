@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,8 @@ def main() -> None:
     if arguments.child:
         child(arguments)
         return
-    from whisper_speedup.files import write_json
+    from record import record
+
     from whisper_speedup.measure.environment import fingerprint
 
     command = [sys.executable, __file__, *sys.argv[1:]]
@@ -69,19 +69,8 @@ def main() -> None:
         # The part of an utterance in which the GPU has nothing to do: it waits for Python.
         row["host_share"] = 1 - row["gpu_busy_ms"] / row["utterance_ms"]
         row["rounds"] = arguments.rounds
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    environment = fingerprint()
-    gpu = environment["gpus"][0]["name"].replace(" ", "-")
-    path = arguments.out / f"latency-{now:%Y%m%d-%H%M%S}-{gpu}.json"
-    write_json(
-        path,
-        {
-            "kind": "latency", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
-            "environment": environment, "command": " ".join(["python", *sys.argv]),
-            "copy_bandwidth_gb_s": bandwidth, "rows": rows,
-        },
-    )  # fmt: skip
+    gpu = fingerprint()["gpus"][0]["name"].replace(" ", "-")  # asked without a CUDA context of this process's own
+    path = record("latency", gpu, arguments.out, copy_bandwidth_gb_s=bandwidth, rows=rows)
     for row in rows:
         print(
             f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
@@ -107,24 +96,20 @@ def _ask(worker: Any, name: str, what: str) -> dict[str, Any]:
 def child(arguments: argparse.Namespace) -> None:
     """One engine: make the weights, warm up, then decode whenever a line comes in."""
     import torch
-    from settings import measure_params
+    from settings import generation_params, measure_params
     from whole_model import WholeModel
 
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
     from whisper_speedup.measure.bandwidth import copy_bandwidth
     from whisper_speedup.measure.floor import step_bytes
-    from whisper_speedup.params import GenerationParams
 
     torch.manual_seed(0)
     chosen = dict(ENGINES[arguments.child])
     engine_name = chosen.pop("engine")
     device = torch.device("cuda")
     measure = measure_params("cuda", tune="auto", **chosen)
-    generation = GenerationParams(
-        num_beams=arguments.beams, max_length=arguments.tokens, min_length=448, length_penalty=1.0,
-        early_stopping=False, language="en", task="transcribe",
-    )  # fmt: skip
+    generation = generation_params(arguments.beams, arguments.tokens, min_length=448)
     precision = {"huggingface": measure.baseline.precision, "kernl": measure.kernl.precision}.get(engine_name)
     half = precision in (None, "auto", "half")
     begin = time.perf_counter()

@@ -14,15 +14,14 @@ reference decoded on one machine serves another. A row says on what device each 
 import argparse
 import gc
 import hashlib
-import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import soundfile
 import torch
-from settings import measure_params
+from record import device_label, record
+from settings import generation_params, measure_params
+from speech import clips_in, features
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
 
@@ -32,7 +31,6 @@ from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.files import read_json, write_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams
 
 
 def main() -> None:
@@ -48,7 +46,7 @@ def main() -> None:
     parser.add_argument("--decode-only", action="store_true", help="keep the token ids and compare nothing")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    clips = [clip for folder in arguments.clips for clip in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])]
+    clips = clips_in(arguments.clips)
     variants = {name: v for name, v in VARIANTS[device.type].items() if name in (arguments.variants or [name])}
     rows: list[dict[str, Any]] = []
     for model in arguments.models:
@@ -59,19 +57,7 @@ def main() -> None:
                 rows += work.compare(outputs)
     if arguments.decode_only:
         return
-    name = device_name(device).replace(" ", "-") if device.type == "cuda" else "cpu"
-    now = datetime.now(UTC)
-    path = arguments.out / f"parity-{now:%Y%m%d-%H%M%S}-{name}.json"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "kind": "parity",
-        "date": now.isoformat(timespec="seconds"),
-        "commit": commit or None,
-        "environment": fingerprint(),
-        "command": " ".join(["python", *sys.argv]),
-        "rows": rows,
-    }
-    write_json(path, result)
+    path = record("parity", device_label(device), arguments.out, rows=rows)
     for row in rows:
         gaps = ", ".join(f"{entry['clip']} {entry['gap']:+.2e}" for entry in row["differ"])
         print(f"{row['model']:16} {row['beams']} beams  {row['engine']:28} differs in {len(row['differ'])} of"
@@ -106,10 +92,7 @@ class Work:
         self, model: Path, beams: int, max_length: int, clips: list[Path], device: torch.device, kept: Path
     ) -> None:
         self.model, self.clips, self.device, self.kept = model, clips, device, kept
-        self.generation = GenerationParams(
-            num_beams=beams, max_length=max_length, min_length=1, length_penalty=1.0, early_stopping=False,
-            language="en", task="transcribe",
-        )  # fmt: skip
+        self.generation = generation_params(beams, max_length)
         extractor = WhisperFeatureExtractor.from_pretrained(model)
         self.inputs = [features(clip, extractor) for clip in clips]
         digest = hashlib.sha256(f"{self.generation.model_dump_json()} {[c.stem for c in clips]}".encode())
@@ -176,12 +159,6 @@ class Work:
 def device_name(device: torch.device) -> str:
     """The GPU's name, or the CPU's."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(fingerprint()["cpu"])
-
-
-def features(clip: Path, extractor: WhisperFeatureExtractor) -> torch.Tensor:
-    """Log-mel features (1, mels, 3000) of a 16 kHz file."""
-    audio, rate = soundfile.read(clip, dtype="float32")
-    return extractor(audio, sampling_rate=rate, return_tensors="pt").input_features
 
 
 if __name__ == "__main__":

@@ -11,25 +11,26 @@ the row has word errors too.
 """
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from parity import TIE, Judge, features
+from record import record
+from settings import generation_params
+from speech import clips_in, features
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
 
+from whisper_speedup.compare.judge import Hypothesis, Judge, load
+from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.compare.wer import load_normaliser, total, word_errors
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
-from whisper_speedup.files import read_jsonl, write_json
+from whisper_speedup.files import read_jsonl
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params import GenerationParams
 
 CPU = torch.device("cpu")
@@ -47,30 +48,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     quiet_transformers()
-    clips = [clip for folder in arguments.clips for clip in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])]
+    clips = clips_in(arguments.clips)
     spoken = {
         row["id"]: row["text"]
         for folder in arguments.clips
         if (folder / "transcripts.jsonl").is_file()
         for row in read_jsonl(folder / "transcripts.jsonl")
     }
-    generation = GenerationParams(
-        num_beams=arguments.beams, max_length=arguments.max_length, min_length=1, length_penalty=1.0,
-        early_stopping=False, language="en", task="transcribe",
-    )  # fmt: skip
+    generation = generation_params(arguments.beams, arguments.max_length)
     rows = [row for model in arguments.models for row in compare(model, generation, clips, spoken)]
-    now = datetime.now(UTC)
-    path = arguments.out / f"phantom-{now:%Y%m%d-%H%M%S}-cpu.json"
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    result = {
-        "kind": "phantom",
-        "date": now.isoformat(timespec="seconds"),
-        "commit": commit or None,
-        "environment": fingerprint(),
-        "command": " ".join(["python", *sys.argv]),
-        "rows": rows,
-    }
-    write_json(path, result)
+    path = record("phantom", "cpu", arguments.out, rows=rows)
     for row in rows:
         wer = f"WER {row['word_errors']}/{row['words']}" if row["words"] else ""
         print(f"{row['model']:16} {row['engine']:26} other tokens {row['different_tokens']}, other text"
@@ -111,7 +98,10 @@ def compare(
         decode = make()
         outputs[name] = [decode(one) for one in tqdm(inputs, desc=f"{folder.name}, {name}", disable=None)]
         print(f"{folder.name}, {name}", file=sys.stderr, flush=True)
-    judge = Judge(folder, generation, CPU)
+    exact = load(folder, CPU)
+    arguments = generate_arguments(generation, exact.generation_config)
+    judge = Judge(exact, prompt_tokens(exact, arguments), generation.length_penalty)
+    limit = generation.max_length
 
     def text(tokens: list[int]) -> str:
         return normalise(tokenizer.decode(tokens, skip_special_tokens=True))
@@ -121,7 +111,8 @@ def compare(
         differ = []
         for clip, one, expected, tokens in zip(clips, inputs, outputs[REFERENCE], found, strict=True):
             if tokens != expected:
-                scores = [judge.score(one, hypothesis) for hypothesis in (expected, tokens)]
+                pair = [Hypothesis(ids, len(ids) < limit) for ids in (expected, tokens)]
+                scores = [scored.value for scored in judge.score(one, pair)]
                 differ.append(
                     {"clip": clip.stem, "same_text": text(tokens) == text(expected), "reference": expected,
                      "engine": tokens, "reference_text": text(expected), "engine_text": text(tokens),
@@ -139,7 +130,7 @@ def compare(
                 "engine": name, "reference": REFERENCE, "model": folder.name, "beams": generation.num_beams,
                 "clips": len(clips), "tokens": sum(len(tokens) for tokens in found), "different_tokens": len(differ),
                 "different": sum(not entry["same_text"] for entry in differ),
-                "ties": sum(abs(entry["gap"]) < TIE for entry in differ), "differ": differ,
+                "ties": sum(abs(entry["gap"]) <= EPSILON["float16"] for entry in differ), "differ": differ,
                 "word_errors": errors.errors, "words": errors.words,
             }
         )  # fmt: skip

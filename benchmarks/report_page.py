@@ -12,22 +12,18 @@ import statistics
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
+from record import ROOT, record
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from generated_reports import big
 
-from whisper_speedup.compare.provenance import git_state
-from whisper_speedup.files import write_json
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.report import render
-
-ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
@@ -57,16 +53,7 @@ def main() -> None:
         "render_first_s": seconds[0], **{key: statistics.median(one[key] for one in loads) for key in loads[0]},
         "rounds": arguments.rounds, "load_1min": round(os.getloadavg()[0], 2),
     }  # fmt: skip
-    now = datetime.now(UTC)
-    path = out / f"report-{now:%Y%m%d-%H%M%S}-cpu.json"
-    write_json(
-        path,
-        {
-            "kind": "report", "date": now.isoformat(timespec="seconds"), "commit": git_state(ROOT)["commit"],
-            "environment": fingerprint() | {"chromium": version}, "command": " ".join(["python", *sys.argv]),
-            "rows": [row],
-        },
-    )  # fmt: skip
+    path = record("report", "cpu", out, environment=fingerprint() | {"chromium": version}, rows=[row])
     for key, value in row.items():
         print(f"{key:24} {value:,.3f}" if isinstance(value, float) else f"{key:24} {value:,}")
     print(path)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whisper_speedup.params import MeasureParams
+from whisper_speedup.params import GenerationParams, MeasureParams
 
 
 def measure_params(device: str, tune: str = "never", kernl: str = "auto", **baseline: Any) -> MeasureParams:
@@ -17,4 +17,12 @@ def measure_params(device: str, tune: str = "never", kernl: str = "auto", **base
             "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
         }
+    )  # fmt: skip
+
+
+def generation_params(beams: int, max_length: int = 50, min_length: int = 1) -> GenerationParams:
+    """The notebook's settings of `generate`, English, for so many beams."""
+    return GenerationParams(
+        num_beams=beams, max_length=max_length, min_length=min_length, length_penalty=1.0, early_stopping=False,
+        language="en", task="transcribe",
     )  # fmt: skip

@@ -16,17 +16,17 @@ such a length. Synthetic weights never end a text, so with --size all texts are 
 
 import argparse
 import random
-import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from settings import measure_params
+from record import device_label, record
+from settings import generation_params, measure_params
+from speech import clips_in, read
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
 
@@ -34,9 +34,6 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints import synthetic
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import quiet_transformers
-from whisper_speedup.files import write_json
-from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams
 
 RATE = 16_000
 TOLERANCE = 32 * 2**20
@@ -60,7 +57,7 @@ def main() -> None:
         parser.error("--utterances must be at least twice --every, or there is nothing to compare")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     engine, extractor = load(arguments, device)
-    speech = [samples for folder in arguments.clips for samples in read(folder)]
+    speech = [read(clip)[0] for clip in clips_in(arguments.clips)]
     if arguments.clips and not speech:
         parser.error(f"no FLAC or WAV in {', '.join(map(str, arguments.clips))}")
     begin = time.perf_counter()
@@ -68,20 +65,12 @@ def main() -> None:
     seconds = time.perf_counter() - begin
     grown = growth(readings)
     passed = max(grown["allocated"], grown["reserved"]) <= 0 if device.type == "cuda" else grown["rss"] <= TOLERANCE
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    name = torch.cuda.get_device_name().replace(" ", "-") if device.type == "cuda" else "cpu"
-    path = arguments.out / f"soak-{now:%Y%m%d-%H%M%S}-{name}.json"
-    write_json(
-        path,
-        {
-            "kind": "soak", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
-            "environment": fingerprint(), "command": " ".join(["python", *sys.argv]), "engine": arguments.engine,
-            "settings": engine.settings, "model": arguments.model.name if arguments.model else arguments.size,
-            "trained": arguments.model is not None, "beams": arguments.beams, "utterances": arguments.utterances,
-            "seconds": seconds, "tokens_shortest": min(lengths), "tokens_longest": max(lengths), "grown": grown,
-            "rss_tolerance": TOLERANCE if device.type == "cpu" else None, "passed": passed, "rows": readings,
-        },
+    path = record(
+        "soak", device_label(device), arguments.out, engine=arguments.engine, settings=engine.settings,
+        model=arguments.model.name if arguments.model else arguments.size, trained=arguments.model is not None,
+        beams=arguments.beams, utterances=arguments.utterances, seconds=seconds, tokens_shortest=min(lengths),
+        tokens_longest=max(lengths), grown=grown, rss_tolerance=TOLERANCE if device.type == "cpu" else None,
+        passed=passed, rows=readings,
     )  # fmt: skip
     for reading in readings:
         memory = "  ".join(f"{key} {mib(value)}" for key, value in reading.items() if key != "utterances")
@@ -97,10 +86,7 @@ def load(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Whis
     """The engine, loaded but cold, and the feature extractor that goes with its model."""
     quiet_transformers()
     measure = measure_params(device.type)
-    generation = GenerationParams(
-        num_beams=arguments.beams, max_length=arguments.max_length, min_length=1, length_penalty=1.0,
-        early_stopping=False, language="en", task="transcribe",
-    )  # fmt: skip
+    generation = generation_params(arguments.beams, arguments.max_length)
     engine: Any = create(arguments.engine, measure)
     if arguments.model:
         engine.load(arguments.model, generation, device)
@@ -109,15 +95,6 @@ def load(arguments: argparse.Namespace, device: torch.device) -> tuple[Any, Whis
     model = synthetic.make(arguments.size, 0, torch.device("cpu"), dtype)
     engine.use(model, generation, device)
     return engine, WhisperFeatureExtractor(feature_size=model.config.num_mel_bins)
-
-
-def read(folder: Path) -> list[np.ndarray]:
-    """Every clip of a folder, (n,) float32."""
-    import soundfile
-
-    return [
-        soundfile.read(path, dtype="float32")[0] for path in sorted([*folder.glob("*.flac"), *folder.glob("*.wav")])
-    ]
 
 
 def soak(

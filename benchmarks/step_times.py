@@ -8,13 +8,12 @@ or the user's cache; `--write` keeps the best in the repository. One JSON a run.
 
 import argparse
 import json
-import subprocess
-import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import device_label, record
+from settings import generation_params
 
 from whisper_speedup.checkpoints import synthetic
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
@@ -25,8 +24,6 @@ from whisper_speedup.fused.launch_cache import file_name
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.fused.tuning import StepTimer, plain_config, tune
 from whisper_speedup.measure.bandwidth import copy_bandwidth
-from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams
 
 
 def main() -> None:
@@ -46,18 +43,11 @@ def main() -> None:
         load_launch_config(gpu, width), StepTimer(weights, settings, source_positions), arguments.seconds,
         settle=torch.cuda.synchronize, say=lambda line: print(line, flush=True),
     )  # fmt: skip
-    now = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    path = arguments.out / f"steps-{now:%Y%m%d-%H%M%S}-{gpu.replace(' ', '-')}.json"
     best = plain_config(tuned.config)
-    write_json(
-        path,
-        {
-            "kind": "steps", "date": now.isoformat(timespec="seconds"), "commit": commit or None,
-            "environment": fingerprint(), "command": " ".join(["python", *sys.argv]), "size": arguments.size,
-            "beams": arguments.beams, "copy_bandwidth_gb_s": bandwidth / 1e9, "best_ms": tuned.step_ms,
-            "start_again_ms": tuned.start_ms, "best": best, "rows": tuned.rows,
-        },
+    path = record(
+        "steps", device_label(torch.device("cuda")), arguments.out, size=arguments.size, beams=arguments.beams,
+        copy_bandwidth_gb_s=bandwidth / 1e9, best_ms=tuned.step_ms, start_again_ms=tuned.start_ms, best=best,
+        rows=tuned.rows,
     )  # fmt: skip
     if arguments.write:
         target = FOLDER / file_name(gpu)
@@ -72,10 +62,7 @@ def build(size: Any, beams: int) -> tuple[DeviceWeights, DecodingSettings, int]:
     quiet_transformers()
     device = torch.device("cuda")
     model = synthetic.make(size, 0, device, torch.float16)
-    generation = GenerationParams(
-        num_beams=beams, max_length=50, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-        task="transcribe",
-    )  # fmt: skip
+    generation = generation_params(beams)
     given = generate_arguments(generation, model.generation_config)
     settings = decoding_settings(model, given, prompt_tokens(model, given))
     return pack_device_weights(model, device, torch.float16), settings, model.config.max_source_positions

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jiwer
 from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
 from whisper_speedup.errors import UserError
@@ -47,6 +46,8 @@ def load_normaliser(model_dir: Path) -> tuple[Normaliser, bool]:
 
 def word_errors(reference: str, hypothesis: str) -> WordErrors:
     """Align two normalised texts. An empty reference is allowed: every word of the hypothesis is then an insertion."""
+    import jiwer  # the judge of this package serves scripts on machines that have no jiwer
+
     output = jiwer.process_words([reference], [hypothesis])
     words = output.hits + output.substitutions + output.deletions
     return WordErrors(output.substitutions, output.insertions, output.deletions, words)
