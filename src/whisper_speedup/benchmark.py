@@ -130,23 +130,16 @@ def _breakdown(
 ) -> dict[str, float] | None:
     """Where the time of a few utterances goes, decoded once more behind the timed run; None when none can be."""
     stopwatch = Stopwatch(device)
-    whole_s, count = 0.0, 0
-    for row in rows:
-        try:
-            features = features_of(row)
-            engine.watch(stopwatch)
-            synchronize(device)
-            begin = time.perf_counter()
-            engine.generate(features)
-            synchronize(device)
-            whole_s, count = whole_s + time.perf_counter() - begin, count + 1
-        except EngineLost:
-            raise
-        except UserError:
-            return None  # its row says why; a share of the parts without their whole would say nothing
-        finally:
-            engine.watch(None)
-    return stopwatch.breakdown(whole_s, count) if count else None
+    engine.watch(stopwatch)
+    try:
+        whole_s = sum(_timed(engine, features_of(row))[0] for row in rows)
+    except EngineLost:
+        raise
+    except UserError:
+        return None  # its row says why; a share of the parts without their whole would say nothing
+    finally:
+        engine.watch(None)
+    return stopwatch.breakdown(whole_s, len(rows))
 
 
 def _step_floor(model_dir: Path, device: torch.device) -> dict[str, float]:

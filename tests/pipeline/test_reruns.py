@@ -166,6 +166,7 @@ def test_a_setting_runs_what_reads_it(
         ("fused/beam_search.py", FUSED),
         ("engines/fused.py", FUSED),
         ("engines/huggingface.py", DECODED),
+        ("engines/precision.py", DECODED),
         ("benchmark.py", DECODED),
         ("measure/clock.py", DECODED),
         ("report/template.html", ["environment", "report"]),

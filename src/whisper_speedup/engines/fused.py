@@ -8,9 +8,9 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.device import check_memory
+from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
@@ -44,20 +44,20 @@ class Fused:
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
         """Pack a model that is already in memory, on any device; it may be freed afterwards."""
-        precision = self.settings["precision"] = self._precision(device)
+        chosen = self.settings["precision"] = self._precision(device)
         self.device = device
-        dtype = torch.float16 if precision == "half" else torch.float32
+        dtype = torch.float16 if chosen == "half" else torch.float32
         self.dtype = str(dtype).removeprefix("torch.")
         model.eval()
         arguments = generate_arguments(generation, model.generation_config)
         self.prompt = prompt_tokens(model, arguments)
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
-        if precision == "half":
+        if chosen == "half":
             check_device(device)
         if device.type == "cuda":
             check_memory(self.name, needed_bytes(model, settings, dtype), device)
-        if precision == "half":
+        if chosen == "half":
             self._use_kernels(model, settings, dtype)
         if self.model is None:
             self.model = FusedWhisper(model, settings, device, dtype)
@@ -85,12 +85,7 @@ class Fused:
         self.model = DeviceWhisper(model, settings, self.device, dtype, launch, weights=weights)
 
     def _precision(self, device: torch.device) -> str:
-        precision = self.params.precision
-        if precision == "auto":
-            precision = "half" if device.type == "cuda" else "float32"
-        if device.type == "cpu" and precision == "half":
-            raise UserError("measure.fused.precision is half, which needs a GPU: on a CPU say auto or float32.")
-        return precision
+        return precision.resolve("fused", self.params.precision, device, on_gpu="half")
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""

@@ -19,8 +19,8 @@ import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
 from whisper_speedup.device import check_memory
+from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import BaselineParams, GenerationParams
 from whisper_speedup.prompt import prompt_tokens
@@ -39,10 +39,10 @@ class HuggingFace:
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         """Load the model in the precision that the profile names. Raises UserError where the device has none such."""
         quiet_transformers()
-        precision = self._precision(device)
+        chosen = self._precision(device)
         model = WhisperForConditionalGeneration.from_pretrained(
             model_dir,
-            dtype=torch.float16 if precision == "half" else torch.float32,
+            dtype=torch.float16 if chosen == "half" else torch.float32,
             attn_implementation=self.params.attention,
             use_safetensors=True,
         )
@@ -70,14 +70,7 @@ class HuggingFace:
         self.limit = min(generation.max_length, self.model.config.max_target_positions - len(self.prompt))
 
     def _precision(self, device: torch.device) -> str:
-        precision = self.params.precision
-        if precision == "auto":
-            precision = "autocast" if device.type == "cuda" else "float32"
-        if device.type == "cpu" and precision != "float32":
-            raise UserError(
-                f"measure.baseline.precision is {precision}, which needs a GPU: on a CPU say auto or float32."
-            )
-        return precision
+        return precision.resolve("baseline", self.params.precision, device, on_gpu="autocast")
 
     def warm_up(self, features: torch.Tensor) -> None:
         """The notebook's warm-up: the longest decode there is."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
@@ -47,15 +48,9 @@ class Kernl:
 
     def _loop(self, device: torch.device) -> HuggingFace:
         """transformers' loop, unchanged."""
-        precision = self.params.precision
-        if precision == "auto":
-            precision = "half" if device.type == "cuda" else "float32"
-        if device.type == "cpu" and precision != "float32":
-            raise UserError(f"measure.kernl.precision is {precision}, which needs a GPU: on a CPU say auto or float32.")
-        self.settings["precision"] = precision
-        return HuggingFace(
-            BaselineParams(precision=precision, grad_mode="no_grad", attention="sdpa", reorder_fix=False)
-        )
+        chosen = precision.resolve(self.name, self.params.precision, device, on_gpu="half")
+        self.settings["precision"] = chosen
+        return HuggingFace(BaselineParams(precision=chosen, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, that compiles the kernels and captures their graph."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
@@ -40,8 +40,8 @@ class KernlPhantom:
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
         """Pack a model that is already in memory, on any device; it may be freed afterwards."""
-        precision = self.settings["precision"] = self._precision(device)
-        dtype = torch.float16 if precision == "half" else torch.float32
+        chosen = self.settings["precision"] = self._precision(device)
+        dtype = torch.float16 if chosen == "half" else torch.float32
         self.device = device
         self.dtype = str(dtype).removeprefix("torch.")
         model.eval()
@@ -51,12 +51,7 @@ class KernlPhantom:
         self.model = FusedWhisper(model, settings, device, dtype, phantom_block=BLOCK)
 
     def _precision(self, device: torch.device) -> str:
-        precision = self.params.precision
-        if precision == "auto":
-            precision = "half" if device.type == "cuda" else "float32"
-        if device.type == "cpu" and precision == "half":
-            raise UserError("measure.kernl_phantom.precision is half, which needs a GPU: on a CPU say auto or float32.")
-        return precision
+        return precision.resolve("kernl_phantom", self.params.precision, device, on_gpu="half")
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once."""

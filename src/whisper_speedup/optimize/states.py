@@ -8,6 +8,7 @@ Anything else that reads or writes a cache goes through its `layers`, and asking
 ordinary one with the same content. So transformers' own decoder can go on from a cache of ours at any time.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 from whisper_speedup.optimize.store import States, Store, stays_within_utterances
 
 
-class StoredStates(DynamicCache):
+class StoredStates(DynamicCache, ABC):
     """Self- or cross-attention states of a store, until something asks for its `layers`; then an ordinary cache."""
 
     def __init__(self, store: Store) -> None:
@@ -38,11 +39,13 @@ class StoredStates(DynamicCache):
     def layers(self, layers: list[DynamicLayer]) -> None:
         self._layers = layers
 
+    @abstractmethod
     def _read(self, store: Store) -> Iterator[States]:
-        raise NotImplementedError
+        """Keys and values of each layer."""
 
+    @abstractmethod
     def _length(self, store: Store) -> int:
-        raise NotImplementedError
+        """Positions held."""
 
     def __len__(self) -> int:
         return self.store.layers if self.store is not None else super().__len__()
