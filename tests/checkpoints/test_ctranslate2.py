@@ -2,7 +2,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.checkpoints.ctranslate2_files import model_bytes, name
@@ -85,6 +85,7 @@ def test_a_repeated_variable_is_refused() -> None:
         read(body[:start] + struct.pack("<I", 2) + entry + entry + body[-4:])
 
 
+@example([(182, 10)])  # a line break in an alias
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(FILE) - 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_changed_bytes_give_arrays_or_one_sentence(changes: list[tuple[int, int]]) -> None:

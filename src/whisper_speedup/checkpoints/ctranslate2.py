@@ -56,7 +56,8 @@ class _Reader:
 
     def name(self, what: str) -> str:
         raw = self.take(self.number("H", f"the length of {what}"), what)
-        if not raw.endswith(b"\0") or not raw[:-1].isascii() or b"\0" in raw[:-1]:
+        # Printable, for a name stands in the sentences above; a NUL inside is not.
+        if not raw.endswith(b"\0") or not raw.isascii() or not raw[:-1].decode("ascii").isprintable():
             raise self.fail(f"{what} is not a name")
         return raw[:-1].decode("ascii")
 
