@@ -8,7 +8,8 @@ Hugging Face's own half-precision variants are compared too: the yardstick for o
 
 Each variant's token ids are kept in `--outputs` and read from there when the same variant, model, settings and clips
 come again, so that a run that was stopped goes on, several processes can share the work (`--decode-only NAME`), and a
-reference decoded on one machine serves another. A row says on what device each side was decoded.
+reference decoded on one machine serves another, and what a GPU decoded is compared on a machine without one
+(`--variants-of cuda`). A row says on what device each side was decoded.
 """
 
 import argparse
@@ -43,11 +44,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--outputs", type=Path, default=Path("build/parity"), help="where token ids are kept")
     parser.add_argument("--variants", nargs="+", help="of these only, the reference first", metavar="NAME")
+    parser.add_argument("--variants-of", choices=list(VARIANTS), help="another kind of device: its outputs are kept")
     parser.add_argument("--decode-only", action="store_true", help="keep the token ids and compare nothing")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = clips_in(arguments.clips)
-    variants = {name: v for name, v in VARIANTS[device.type].items() if name in (arguments.variants or [name])}
+    known = VARIANTS[arguments.variants_of or device.type]
+    variants = {name: v for name, v in known.items() if name in (arguments.variants or [name])}
     rows: list[dict[str, Any]] = []
     for model in arguments.models:
         for beams in arguments.beams:
@@ -128,9 +131,10 @@ class Work:
         exact = load(self.model, self.device)
         arguments = generate_arguments(self.generation, exact.generation_config)
         judge = Judge(exact, prompt_tokens(exact, arguments), self.generation.length_penalty)
-        coarsest = "float16" if self.device.type == "cuda" else "float32"
         rows = []
         for name in others:
+            # Hugging Face's and our half-precision variants run on GPUs alone.
+            coarsest = "float32" if outputs[name]["device"] == str(fingerprint()["cpu"]) else "float16"
             differ = []
             for clip, one, expected, found in zip(
                 self.clips, self.inputs, reference["tokens"], outputs[name]["tokens"], strict=True
