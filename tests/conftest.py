@@ -6,6 +6,7 @@ set before the first test module is read, and without asking torch.
 
 import os
 import shutil
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,3 +33,14 @@ def device(request: pytest.FixtureRequest) -> "torch.device":
     if request.node.get_closest_marker("gpu"):
         pytest.skip("needs an NVIDIA GPU")
     return torch.device("cpu")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small models wait for their threads more than these help, most of all on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

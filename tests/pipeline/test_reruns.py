@@ -145,6 +145,7 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         (("measure", "repeats"), 2, DECODED),
         (("measure", "baseline", "reorder_fix"), True, ["environment", "huggingface", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
+        (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
         (("report", "title"), "Another title", ["environment", "report"]),
         (("data", "clips"), ["cards-001"], ["environment", "data", "huggingface", "fused", "compare", "report"]),
         (("model", "name"), "base", ["environment", "model", "huggingface", "fused", "compare", "report"]),
@@ -164,16 +165,22 @@ def test_a_setting_runs_what_reads_it(
         ("kernels/self_attention.py", FUSED),
         ("kernels/new_kernel.py", FUSED),
         ("fused/beam_search.py", FUSED),
+        ("optimize/states.py", FUSED),
+        ("optimize/new_store.py", FUSED),
         ("engines/fused.py", FUSED),
+        ("engines/kernl.py", FUSED),
         ("engines/huggingface.py", DECODED),
         ("engines/precision.py", DECODED),
         ("benchmark.py", DECODED),
+        ("device.py", DECODED),
+        ("prompt.py", DECODED),
         ("measure/clock.py", DECODED),
         ("report/template.html", ["environment", "report"]),
         ("compare/wer.py", ["environment", "compare", "report"]),
         # Made again, and found to be the same: nothing is measured again.
         ("audio/folder.py", ["environment", "data"]),
         ("checkpoints/synthetic.py", ["environment", "model"]),
+        ("revisions.py", ["environment", "data", "model"]),
     ],
 )
 def test_a_source_file_runs_what_uses_it(project: Project, path: str, expected: list[str]) -> None:
