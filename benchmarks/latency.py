@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try the script, unpublished")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -67,18 +68,26 @@ def main() -> None:
     for row in rows:
         row["speedup"] = reference / row["utterance_ms"] if reference else None
         # The part of an utterance in which the GPU has nothing to do: it waits for Python.
-        row["host_share"] = 1 - row["gpu_busy_ms"] / row["utterance_ms"]
+        busy = row["gpu_busy_ms"]
+        row["host_share"] = None if busy is None else 1 - busy / row["utterance_ms"]
         row["rounds"] = arguments.rounds
-    gpu = fingerprint()["gpus"][0]["name"].replace(" ", "-")  # asked without a CUDA context of this process's own
-    path = record("latency", gpu, arguments.out, copy_bandwidth_gb_s=bandwidth, rows=rows)
+    # Asked without a CUDA context of this process's own.
+    label = fingerprint()["gpus"][0]["name"].replace(" ", "-") if arguments.device == "cuda" else "cpu"
+    path = record("latency", label, arguments.out, copy_bandwidth_gb_s=bandwidth, rows=rows)
     for row in rows:
-        print(
-            f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}  GPU busy"
-            f" {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
-            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB  warm-up"
-            f" {row['warmup_s']:.1f} s"
-        )
+        print(line(row))
     print(path)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row in words; what a CPU does not tell is left out."""
+    text = f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}"
+    if row["gpu_busy_ms"] is not None:
+        text += (
+            f"  GPU busy {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
+            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB"
+        )
+    return f"{text}  warm-up {row['warmup_s']:.1f} s"
 
 
 def _answer(worker: Any, name: str) -> dict[str, Any]:
@@ -102,16 +111,19 @@ def child(arguments: argparse.Namespace) -> None:
     from whisper_speedup.checkpoints import synthetic
     from whisper_speedup.engines.create import create
     from whisper_speedup.measure.bandwidth import copy_bandwidth
+    from whisper_speedup.measure.clock import synchronize
     from whisper_speedup.measure.floor import step_bytes
 
     torch.manual_seed(0)
     chosen = dict(ENGINES[arguments.child])
     engine_name = chosen.pop("engine")
-    device = torch.device("cuda")
-    measure = measure_params("cuda", tune="auto", **chosen)
+    device = torch.device(arguments.device)
+    if device.type == "cpu":  # which knows fp32 alone
+        chosen |= {key: "float32" for key in ("precision", "kernl") if key in chosen}
+    measure = measure_params(device.type, tune="auto", **chosen)
     generation = generation_params(arguments.beams, arguments.tokens, min_length=448)
     precision = {"huggingface": measure.baseline.precision, "kernl": measure.kernl.precision}.get(engine_name)
-    half = precision in (None, "auto", "half")
+    half = device.type == "cuda" and precision in (None, "auto", "half")
     begin = time.perf_counter()
     model = synthetic.make(arguments.size, 0, torch.device("cpu") if engine_name == "fused" else device,
                            torch.float16 if half else torch.float32)  # fmt: skip
@@ -122,12 +134,12 @@ def child(arguments: argparse.Namespace) -> None:
     mels, frames = model.config.num_mel_bins, 2 * model.config.max_source_positions
     floor = step_bytes(model.config.to_dict())
     del model
-    torch.cuda.synchronize()
+    synchronize(device)
     load_s = time.perf_counter() - begin
     features = torch.randn(1, mels, frames, device=device)
     begin = time.perf_counter()
     engine.warm_up(features)
-    torch.cuda.synchronize()
+    synchronize(device)
     warmup_s = time.perf_counter() - begin
     out = sys.stdout
 
@@ -143,13 +155,17 @@ def child(arguments: argparse.Namespace) -> None:
     for line in sys.stdin:
         if line.strip() == "end":
             break
-        torch.cuda.synchronize()
+        synchronize(device)
         begin = time.perf_counter()
         tokens = engine.generate(features).tokens
-        torch.cuda.synchronize()
+        synchronize(device)
         milliseconds = (time.perf_counter() - begin) * 1e3
         assert len(tokens) == arguments.tokens, f"{len(tokens)} tokens"
         say({"ms": milliseconds})
+    if device.type == "cpu":
+        names = ("gpu_busy_ms", "encoder_ms", "prompt_ms", "step_ms", "reserved_gib", "bandwidth_gb_s", "floor_ms")
+        say(dict.fromkeys(names))
+        return
     reserved = torch.cuda.max_memory_reserved() / 2**30  # before the profiler and the bandwidth's own buffers
     bandwidth = copy_bandwidth(device)
     say({

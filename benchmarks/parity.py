@@ -25,6 +25,7 @@ from settings import generation_params, measure_params
 from speech import clips_in, features
 from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
+from whole_model import WholeModel
 
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
@@ -73,6 +74,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "cpu": {
         "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
         "kernl": {"engine": "kernl"},
+        "optimize_model(model)": {"engine": "optimize_model(model)"},
         "fused": {"engine": "fused"},
     },
     "cuda": {
@@ -83,6 +85,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
         "huggingface half": {"engine": "huggingface", "precision": "half"},
         "kernl": {"engine": "kernl"},
         "kernl autocast": {"engine": "kernl", "kernl": "autocast"},
+        "optimize_model(model)": {"engine": "optimize_model(model)"},
         "fused": {"engine": "fused"},
     },
 }
@@ -111,7 +114,7 @@ class Work:
         settings = dict(variant)
         engine_name = settings.pop("engine")
         measure = measure_params(self.device.type, **settings)
-        engine = create(engine_name, measure)
+        engine: Any = WholeModel() if engine_name == "optimize_model(model)" else create(engine_name, measure)
         engine.load(self.model, self.generation, self.device)
         inputs = [one.to(self.device) for one in self.inputs]
         engine.warm_up(inputs[0])

@@ -1,6 +1,7 @@
 """Five hundred calls of varying length leave nothing behind."""
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from tiny_whisper import multilingual_whisper, tiny_features
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup import optimize_model
+from whisper_speedup.optimize.torch_store import TorchStore
 
 
 def live_tensors() -> tuple[int, int]:
@@ -36,6 +38,31 @@ def test_tensors_do_not_pile_up(whole: bool) -> None:
     for number in range(500):
         call(model, number)
     assert live_tensors() == before
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Python's collector of cycles off."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_store_goes_with_its_cache(no_collector: None, whole: bool) -> None:
+    """At once, without the collector: a store may hold a GPU's memory, which the collector does not see filling."""
+    model = multilingual_whisper(1, layers=1)
+    optimize_model(model if whole else model.model.decoder)
+    for number in range(7):
+        call(model, number)
+        assert not [one for one in gc.get_objects() if type(one) is TorchStore]
+    with torch.no_grad():
+        states = model.model.encoder(tiny_features(1)).last_hidden_state
+        result = model.model.decoder(torch.tensor([[2]]), encoder_hidden_states=states, use_cache=True)
+    assert len([one for one in gc.get_objects() if type(one) is TorchStore]) == 1
+    del result
+    assert not [one for one in gc.get_objects() if type(one) is TorchStore]
 
 
 @pytest.mark.gpu

@@ -18,8 +18,8 @@ ARGUMENTS: dict[str, Any] = {"language": "en", "task": "transcribe", "max_new_to
 
 
 def whisper(dtype: torch.dtype = torch.float16) -> WhisperForConditionalGeneration:
-    """A random Whisper on the GPU, its heads as wide as real ones."""
-    model = multilingual_whisper(3, width=128, heads=2)
+    """A random Whisper on the GPU, its heads as wide as real ones; it says many tokens, and in fp16 those of fp32."""
+    model = multilingual_whisper(11, width=128, heads=2)
     return model.to("cuda", dtype)
 
 
@@ -74,12 +74,16 @@ def test_generate_again_and_again_gives_the_same(arguments: dict[str, Any]) -> N
 
 def test_whole_model_and_decoder_agree() -> None:
     model = whisper()
+    found = []
     for target in (model.model.decoder, model):
         optimize_model(target)
         for beams in (1, 3):
             for seed in (1, 2):
-                model.generate(tiny_features(seed).to("cuda", torch.float16), num_beams=beams, **ARGUMENTS)
+                features = tiny_features(seed).to("cuda", torch.float16)
+                found.append(model.generate(features, num_beams=beams, **ARGUMENTS).tolist())
     assert last_path(model).path == "whole model"
+    assert found[:4] == found[4:]
+    assert len(set(found[0][0])) > 5
 
 
 def test_the_notebooks_own_modes_use_the_kernels() -> None:
@@ -110,6 +114,7 @@ def test_more_utterances_and_fp32_run_in_plain_torch() -> None:
 
 def test_an_assistant_model_brings_several_tokens_at_once() -> None:
     model, assistant = whisper(), whisper()
+    assistant.generation_config.num_assistant_tokens = 5  # transformers' 20 at once would be more than the kernels take
     optimize_model(model.model.decoder)
     features = tiny_features(1).to("cuda", torch.float16)
     model.generate(features, assistant_model=assistant, **ARGUMENTS)

@@ -4,8 +4,16 @@ from typing import Any
 
 from whisper_speedup.report import numbers
 
-LABELS = {"huggingface": "Hugging Face", "ctranslate2": "CTranslate2"}
-DESCRIPTIONS = {"fused": "this repository's own engine"}  # what a stranger cannot know from the name
+LABELS = {
+    "huggingface": "Hugging Face", "ctranslate2": "CTranslate2", "kernl": "Kernl port",
+    "kernl_upstream": "Genuine Kernl", "kernl_phantom": "Kernl's mask",
+}  # fmt: skip
+# What a stranger cannot know from the name.
+DESCRIPTIONS = {
+    "fused": "this repository's own engine",
+    "kernl": "Kernl's way, with this repository's code",
+    "kernl_phantom": "this repository's decoder with one fault of Kernl's, run for its text and not for speed",
+}
 
 
 def label(engine: str) -> str:

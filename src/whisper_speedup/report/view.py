@@ -5,6 +5,7 @@ from typing import Any
 from whisper_speedup.params import ReportParams
 from whisper_speedup.report import engines, published, summary, trust
 from whisper_speedup.report.cards import cards
+from whisper_speedup.report.mask import mask
 from whisper_speedup.report.memory import memory
 from whisper_speedup.report.notices import notices
 from whisper_speedup.report.speed import speed
@@ -45,6 +46,7 @@ def view(
         "differing": [(summary.label(e), summary.outputs(metrics, context, e), summary.verdicts(metrics, e))
                       for e in others],
         "rescoring": context.get("rescoring"),
+        "mask": mask(context, metrics, differences),
         "failed": failed(latency, labels),
         "utterances": utterances(latency, baseline, others, made),
         "references": context["wer"][baseline]["utterances"],
