@@ -60,7 +60,7 @@ def _sentences(context: Row, metrics: Row, differences: list[Row]) -> list[str]:
     changed = {engine: {row["id"] for row in differences if row["engine"] == engine} for engine in APART}
     masked = changed[MASKED]
     rounded = [engine for engine in ROUNDED if engine in context["engines"]]
-    names = " and ".join(summary.label(engine) for engine in rounded)
+    names = " or ".join(summary.label(engine) for engine in rounded)
     found = [f"With the mask: {_in_a_sentence(summary.outputs(metrics, context, MASKED))}"]
     if not rounded:
         found.append("What rounding alone changes is not known from this run: add engine fused or kernl to it.")
