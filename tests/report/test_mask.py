@@ -40,7 +40,7 @@ def test_the_mask_beside_rounding(here: Path) -> None:
     for words in (
         "With the mask: 3 of 13 outputs differ (23.08%).",
         "With the right mask, Fused: 1 of 13 outputs differs (7.69%).",
-        "Of the 3 outputs that the mask's run changed, 1 changed in Fused too.",
+        "Of the 3 outputs that the mask's run changed, 1 changed in Fused.",
         "Kernl's mask the mask, and rounding 3 of 13 3 of 13",
         "without the mask",
         "docs/kernl-accuracy.md",

@@ -71,7 +71,7 @@ def _sentences(context: Row, metrics: Row, differences: list[Row]) -> list[str]:
     if rounded and masked:
         alone = len(masked.difference(*(changed[engine] for engine in rounded)))
         which = "the one output" if len(masked) == 1 else f"the {numbers.count(len(masked))} outputs"
-        found.append(f"Of {which} that the mask's run changed, {_none(len(masked) - alone)} changed in {names} too.")
+        found.append(f"Of {which} that the mask's run changed, {_none(len(masked) - alone)} changed in {names}.")
     difference = context["comparisons"][MASKED]["wer_difference"]
     if difference is not None:
         before, after = (metrics[f"{engine}.wer"] for engine in (context["baseline"], MASKED))
