@@ -173,7 +173,7 @@ def run(fault: Fault, folder: Path) -> tuple[str | None, str]:
     command = [sys.executable, str(Path(__file__).resolve()), "--child", fault.name]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     partial = build / "partial" / f"{fault.engine}.jsonl"
-    kept = len(read_jsonl(partial)) - 1 if partial.is_file() else None
+    kept = sum("id" in entry for entry in read_jsonl(partial)) if partial.is_file() else None
     results = build / "runs" / fault.engine / "results.jsonl"
     rows = read_jsonl(results) if results.is_file() else []
     why = problem(fault, ended.returncode, ended.stderr, kept, [row["error"] for row in rows])

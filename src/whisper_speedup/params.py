@@ -15,6 +15,7 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 EngineName = Literal["fused", "kernl", "kernl_upstream", "kernl_phantom"]
 SyntheticSize = Literal[
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
@@ -30,7 +31,7 @@ class Section(BaseModel):
 class Params(Section):
     """params.yaml: which profile is in force, and which optimised engines run beside the baseline."""
 
-    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    profile: Annotated[str, Field(pattern=f"^{NAME}$")]
     engines: Annotated[list[EngineName], Field(min_length=1)]
 
 
@@ -196,10 +197,17 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     return _validated(Params, path)
 
 
+def check_name(name: str) -> str:
+    """`name`, which becomes part of paths and, in dvc.yaml, of commands. Raises UserError for what no profile has."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name!r} is no name of a profile: use letters, digits, dots, dashes and underscores.")
+    return name
+
+
 def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
     """Read profiles/NAME.yaml. Raises UserError, with the profiles there are when NAME is none of them."""
     path = folder / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not path.is_file():
+    if not re.fullmatch(NAME, name) or not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise UserError(f"there is no profile {name!r} in {folder}/: choose one of {known}, or write {path}.")
     return _validated(Profile, path)
