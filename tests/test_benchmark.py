@@ -399,9 +399,10 @@ def test_a_clip_that_was_mended_is_decoded_again(profile: Profile, monkeypatch: 
 
 def test_all_rows_kept_and_no_result_written(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk became full, or the process ended, between the last row and the results."""
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="the disk is full .*; 4 of 4 utterances"):
+    with monkeypatch.context() as patch:
         patch.setattr(benchmark, "write_json", full_disk)
-        decode(profile, Deaf(), patch)
+        with pytest.raises(UserError, match=r"the disk is full .*; 4 of 4 utterances"):
+            decode(profile, Deaf(), patch)
     engine = Deaf()
     rows = decode(profile, engine, monkeypatch)
     assert engine.features == []

@@ -57,14 +57,8 @@ def test_the_same_key_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     third = opened(tmp_path)
     assert third.resumed_from == [{"rows": 1, "started": "today"}, {"rows": 1, "started": "tomorrow"}]
     third.close()
-    assert [list(entry)[0] for entry in read_jsonl(third.path)] == [
-        "format",
-        "session",
-        "id",
-        "session",
-        "id",
-        "session",
-    ]
+    kinds = [next(iter(entry)) for entry in read_jsonl(third.path)]
+    assert kinds == ["format", "session", "id", "session", "id", "session"]
 
 
 def test_a_first_run_is_no_resumed_one(tmp_path: Path) -> None:

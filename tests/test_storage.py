@@ -14,7 +14,10 @@ from whisper_speedup.storage import failure, reason
     [
         (errno.ENOSPC, "the disk is full (a/b cannot be written): free some space, then run again."),
         (errno.EDQUOT, "the disk is full (a/b cannot be written): free some space, then run again."),
-        (errno.EROFS, "a/b cannot be opened or written (Read-only file system): correct its permissions, then run again."),
+        (
+            errno.EROFS,
+            "a/b cannot be opened or written (Read-only file system): correct its permissions, then run again.",
+        ),
         (errno.EACCES, "a/b cannot be opened or written (Permission denied): correct its permissions, then run again."),
         (errno.EIO, "the disk failed (a/b: Input/output error): look for its errors with dmesg, then run again."),
         (errno.ENOTDIR, "a/b cannot be used (Not a directory): correct that, then run again."),

@@ -36,9 +36,8 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
         found.append(Notice("Before you compare these runs", [_named(line, context) for line in context["warnings"]]))
     resumed = [line for engine in context["engines"] if (line := _resumed(engine, context, len(latency)))]
     if resumed:
-        resumed.append(
-            "An utterance keeps the time it was decoded with; load, warm-up and memory are the last process's."
-        )
+        last = "Load, warm-up and memory are the last process's."
+        resumed.append(f"An utterance keeps the time it was decoded with. {last}")
         found.append(Notice("Interrupted, and continued", resumed))
     truncated = {engine: metrics[f"{engine}.truncated"] for engine in context["engines"]}
     if any(truncated.values()):
