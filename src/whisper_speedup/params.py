@@ -5,6 +5,7 @@ refused. Each error is one sentence that names the file, the field and what it t
 """
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -22,6 +23,11 @@ SyntheticSize = Literal[
     "large", "large-v2", "large-v3", "large-v3-turbo",
 ]  # fmt: skip
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+# How a wrong value is shown: a YAML file of a kilobyte can hold one of 2**100 characters (an alias in an alias ...).
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
 
 
 class Section(BaseModel):
@@ -233,7 +239,9 @@ def _validated(kind: type[Model], path: Path) -> Model:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run from the repository's root, or restore it with git.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # besides YAMLError, PyYAML lets out what int() and date() raise, and RecursionError
         detail = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML ({detail}): correct it.") from None
     try:
@@ -259,11 +267,11 @@ def _sentence(error: ValidationError) -> str:
     elif first["type"] == "missing":
         what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
     elif first["type"] == "union_tag_invalid":
-        what = f"{place}.source is {first['ctx']['tag']!r}: choose one of {first['ctx']['expected_tags']}"
+        what = f"{place}.source is {SHORT.repr(first['ctx']['tag'])}: choose one of {first['ctx']['expected_tags']}"
     elif first["type"] == "union_tag_not_found":
         what = f"{place}.source is missing: add it"
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
-        what = f"{place} is {first['input']!r}, but {message}: correct it"
+        what = f"{place} is {SHORT.repr(first['input'])}, but {message}: correct it"
     more = f" ({len(problems) - 1} more problems in this file)" if len(problems) > 1 else ""
     return what + more + "."

@@ -21,6 +21,9 @@ SUFFIXES = {
 }
 
 
+MAX_TEXT_BYTES = 64 * 2**20
+
+
 class Entry(BaseModel):
     """A line of the user's table. `audio` is relative to the table; `id` is `audio` without its suffix by default."""
 
@@ -108,13 +111,16 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:  # 5000 digits or brackets are no JSONDecodeError
                 raise UserError(f"{table}, line {number}, is not valid JSON ({error}): correct it.") from None
+            yield number, row
 
 
 def _text(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise UserError(f"{path} is larger than {MAX_TEXT_BYTES // 2**20} MiB, which is no transcript: correct it.")
         return path.read_text(encoding="utf-8-sig")  # a byte-order mark is what spreadsheets put first
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save it as UTF-8.") from None

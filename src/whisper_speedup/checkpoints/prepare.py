@@ -57,6 +57,8 @@ def checked_folder(model_json: Path) -> Path:
         expected = {file["name"]: (file["bytes"], file["sha256"]) for file in model["files"]}
     except (TypeError, KeyError):
         raise UserError(f"{model_json} is not what the model stage writes: {again}.") from None
+    if not all(isinstance(name, str) for name in expected):
+        raise UserError(f"{model_json} is not what the model stage writes: {again}.")
     if not folder.is_dir():
         raise UserError(f"{folder}, the weights that {model_json} names, is gone: {again}.")
     if sorted(expected) != used_files(folder):
