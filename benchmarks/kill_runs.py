@@ -3,17 +3,18 @@
     python benchmarks/kill_runs.py --kills 200 --points 1000
     python benchmarks/kill_runs.py --kills 5 --points 6 --out /tmp
 
-In a temporary folder: tones, a broken file, and a random Whisper of a few kilobytes. Every process is a fork of this one
-(which has imported all there is, so that a run takes a second and not ten) that runs the stage as
+In a temporary folder: tones, a broken file, and a random Whisper of a few kilobytes. Every process is a fork of this
+one (which has imported all there is, so that a run takes a second and not ten) that runs the stage as
 `python -m whisper_speedup decode` does, and is ended by SIGKILL, which no code of ours can see coming.
 
-Random points: --kills times, at a moment drawn evenly from an undisturbed run's length; the stage is started again until
-it ends by itself. Then the next run begins. File operations: before each write, rename, removal or flush of one run (and
-with half of a write done) it is killed once, --points at most, and then runs to its end.
+Random points: --kills times, at a moment drawn evenly from an undisturbed run's length; the stage is started again
+until it ends by itself. Then the next run begins. File operations: before each write, rename, removal or flush of one
+run (and with half of a write done) it is killed once, --points at most, and then runs to its end.
 
-After each kill, rows that were on the disk must still be there, byte for byte, and none twice; results.jsonl and run.json
-must be whole or absent. After each run's end, both must be those of the undisturbed run but for times (FREE), rows that
-were kept must have kept their seconds, and nothing else may be left in the folder. Exit code 1 when anything was not so.
+After each kill, rows that were on the disk must still be there, byte for byte, and none twice; results.jsonl and
+run.json must be whole or absent. After each run's end, both must be those of the undisturbed run but for times (FREE),
+rows that were kept must have kept their seconds, and nothing else may be left in the folder. Exit code 1 when anything
+was not so.
 """
 
 import argparse

@@ -5,9 +5,9 @@
     make fuzz MINUTES=20
 
 Hypothesis makes the inputs, from seeds and with new numbers each round, and makes a finding smaller before it is kept.
-Each target runs in a process of its own with a limit on memory and a watch on each input's time, so that a crash of a C
-library, an endless loop and a bomb are findings too. A finding is written to tests/fuzz/findings/TARGET/, where the test
-suite tries it again for ever; commit it together with what mends it. Exit code 1 when there was one.
+Each target runs in a process of its own with a limit on memory and a watch on each input's time, so that a crash of a
+C library, an endless loop and a bomb are findings too. A finding is written to tests/fuzz/findings/TARGET/, where the
+test suite tries it again for ever; commit it together with what mends it. Exit code 1 when there was one.
 """
 
 import argparse

@@ -35,3 +35,10 @@ class NotANumberError(ClipError):
         )
         clips = "the first clip" if count == 1 else f"any of the first {count} clips"
         return f"the model's output is not a number for {clips}: {what}"
+
+
+def detail(error: Exception) -> str:
+    """A library's own words for what is wrong with a file, on one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())

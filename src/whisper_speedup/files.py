@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 
 
 def write_text(path: Path, text: str) -> None:
@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro).") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): delete it and run dvc repro.") from None
+        raise UserError(f"{path} is not valid JSON ({detail(error)}): delete it and run dvc repro.") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             RecursionError,
         ) as error:  # 5000 digits or brackets are no JSONDecodeError
             raise UserError(
-                f"{path}, line {number}, is not valid JSON ({error}): delete it and run dvc repro."
+                f"{path}, line {number}, is not valid JSON ({detail(error)}): delete it and run dvc repro."
             ) from None
         if not isinstance(rows[-1], dict):
             raise UserError(f"{path}, line {number}, is no JSON object: delete it and run dvc repro.")

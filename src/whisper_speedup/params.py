@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
@@ -27,7 +27,7 @@ Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 # How a wrong value is shown: a YAML file of a kilobyte can hold one of 2**100 characters (an alias in an alias ...).
 SHORT = reprlib.Repr()
-SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 3, 3, 200, 200
 
 
 class Section(BaseModel):
@@ -242,8 +242,7 @@ def _validated(kind: type[Model], path: Path) -> Model:
     except OSError:
         raise
     except Exception as error:  # besides YAMLError, PyYAML lets out what int() and date() raise, and RecursionError
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML ({detail}): correct it.") from None
+        raise UserError(f"{path} is not valid YAML ({detail(error)}): correct it.") from None
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -1,8 +1,9 @@
 """Every reader of what a stranger may have made, and bytes to throw at it.
 
-A target takes bytes and a folder of its own to work in. It may return, or refuse with one sentence on one line; whatever
-else it does is a finding: another exception, a line break in the sentence, minutes of work, gigabytes of memory.
-`seeds/NAME/` holds whole files to start from; `findings/NAME/` those that once were findings, tried again by each test run.
+A target takes bytes and a folder of its own to work in. It may return, or refuse with one sentence on one line;
+whatever else it does is a finding: another exception, a line break in the sentence, minutes of work, gigabytes of
+memory. `seeds/NAME/` holds whole files to start from (made by the test suite's own writers of such files);
+`findings/NAME/` what once was a finding, tried again by each test run.
 """
 
 import copy
@@ -87,8 +88,8 @@ def clip_of_a_manifest(data: bytes, folder: Path) -> None:
     (folder / "audio").mkdir(exist_ok=True)
     (folder / "audio" / "x.flac").write_bytes(data)
     row = manifest.Row(
-        id="x", audio="audio/x.flac", sha256=sha256(data).hexdigest(), duration_s=1, sampling_rate=16000, reference=None,
-        speaker=None, cut_from_s=None, error=None,
+        id="x", audio="audio/x.flac", sha256=sha256(data).hexdigest(), duration_s=1, sampling_rate=16000,
+        reference=None, speaker=None, cut_from_s=None, error=None,
     )  # fmt: skip
     assert len(manifest.load_audio(folder / "manifest.jsonl", row)) <= 480_000
 
@@ -242,7 +243,8 @@ def _edited(whole: list[bytes], chance: random.Random) -> bytes:
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.integers(-3, 70000) | st.floats() | st.text(max_size=30)
-    | st.sampled_from(["../x", "/etc/passwd", "\ud800", "", "a\u2028b", "x" * 3000, "model.safetensors", "a", "sdpa", 10**400]),
+    | st.sampled_from(["../x", "/etc/passwd", "\ud800", "", "a\u2028b", "x" * 3000, "model.safetensors", "a", "sdpa"])
+    | st.just(10**400),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=6,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Each reader of foreign bytes: its seeds, what once was a finding, and a few dozen new inputs. `make fuzz` for more."""
+"""Each reader of foreign bytes: its seeds, what once was a finding, and some new inputs. `make fuzz` makes more."""
 
 from pathlib import Path
 

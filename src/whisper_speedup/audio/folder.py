@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.audio.clips import Clip, one_line, optional, reader
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 from whisper_speedup.params import Folder
 
 # The second line cannot be decoded here; listed, so that the report says so in place of passing over them.
@@ -113,7 +113,7 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:  # 5000 digits or brackets are no JSONDecodeError
-                raise UserError(f"{table}, line {number}, is not valid JSON ({error}): correct it.") from None
+                raise UserError(f"{table}, line {number}, is not valid JSON ({detail(error)}): correct it.") from None
             yield number, row
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 from whisper_speedup.files import sha256, write_json
 from whisper_speedup.lock import only_one
 from whisper_speedup.storage import reason
@@ -88,8 +88,7 @@ def check(folder: Path) -> int:
         with torch.device("meta"):
             model = WhisperForConditionalGeneration(WhisperConfig.from_dict(config))
     except Exception as error:  # whatever a wrong value in a user's file makes transformers raise
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / 'config.json'} describes no Whisper ({detail}): restore it.") from None
+        raise UserError(f"{folder / 'config.json'} describes no Whisper ({detail(error)[:200]}): restore it.") from None
     found = _shapes(folder)
     for name, expected in model.state_dict().items():
         if name == "proj_out.weight":  # the token embedding, which most checkpoints store once
@@ -176,8 +175,8 @@ def _read_the_rest(folder: Path) -> int:
         tokenizer.normalize(tokenizer.decode([0]) + " word")
         return int(WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True).feature_size)
     except Exception as error:  # whatever a broken file makes transformers raise
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".")
-        raise UserError(f"transformers cannot read the configuration in {folder} ({detail}): restore it.") from None
+        why = f"{type(error).__name__}: {detail(error)[:200]}".rstrip(".")
+        raise UserError(f"transformers cannot read the configuration in {folder} ({why}): restore it.") from None
 
 
 def _shards(index: Path) -> list[str]:
@@ -194,7 +193,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): restore it.") from None
+        raise UserError(f"{path} cannot be read as JSON ({detail(error)}): restore it.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold one JSON object: restore it.")
     return content
