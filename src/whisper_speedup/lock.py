@@ -4,7 +4,7 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from whisper_speedup.errors import UserError
@@ -20,8 +20,9 @@ def only_one(path: Path, what: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = _locked(path, what)
     try:
-        os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # a full disk: the lock holds without its holder's name
+            os.ftruncate(file, 0)
+            os.write(file, f"{os.getpid()}\n".encode())
         yield
     finally:
         path.unlink(missing_ok=True)  # while it is still held: nobody can lock a file that is about to go
