@@ -6,7 +6,7 @@
 In a temporary folder, with six tones, whisper-tiny.en's shape and random weights. Each fault is a process of its own
 that runs the decode stage, with the fault put in by replacing as little as there is: a GPU's capability is faked, its
 memory filled, its context broken by an index out of range, an encoder weight made NaN. One line each; exit code 1 when
-any did not end as it should. Some runs must succeed: the ways out that the sentences name. Without a GPU only the
+any did not end as it should, or when the run after a fault in the middle did not go on from the rows kept. Some runs must succeed: the ways out that the sentences name. Without a GPU only the
 faults that need none are run, and the others said to be left out.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 import whisper_speedup
-from whisper_speedup.files import read_jsonl
+from whisper_speedup.files import read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 6
@@ -177,11 +177,28 @@ def run(fault: Fault, folder: Path) -> tuple[str | None, str]:
     results = build / "runs" / fault.engine / "results.jsonl"
     rows = read_jsonl(results) if results.is_file() else []
     why = problem(fault, ended.returncode, ended.stderr, kept, [row["error"] for row in rows])
+    if why is None and fault.rows == AFTER:
+        why = not_continued(fault, folder, environment, build)
     if why:
         print(ended.stderr[-3000:], file=sys.stderr, flush=True)
     told = sentences(ended.stderr)
     said = told[0] if told else f"{len(rows)} rows, {sum(row['error'] is not None for row in rows)} failed"
     return why, f"{said} [exit code {ended.returncode}, {kept or 0} rows kept]"
+
+
+def not_continued(fault: Fault, folder: Path, environment: dict[str, str], build: Path) -> str | None:
+    """What is wrong with the run that follows, with nothing broken: it must go on from the rows that are kept."""
+    command = [sys.executable, "-m", "whisper_speedup", "decode", "--engine", fault.engine, "--profile", fault.model]
+    before = [row for row in read_jsonl(build / "partial" / f"{fault.engine}.jsonl") if "id" in row]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        print(ended.stderr[-3000:], file=sys.stderr, flush=True)
+        return f"the run after it ended with {ended.returncode}"
+    rows = read_jsonl(build / "runs" / fault.engine / "results.jsonl")
+    sessions = read_json(build / "runs" / fault.engine / "run.json")["resumed_from"] or []
+    if len(rows) != CLIPS or [row for row in rows if row in before] != before:
+        return "the run after it lost or repeated a row"
+    return None if [session["rows"] for session in sessions] == [AFTER] else f"resumed_from is {sessions}"
 
 
 def sentences(stderr: str) -> list[str]:

@@ -7,9 +7,10 @@ In a temporary folder: tones, a broken file, and a random Whisper of a few kilob
 one (which has imported all there is, so that a run takes a second and not ten) that runs the stage as
 `python -m whisper_speedup decode` does, and is ended by SIGKILL, which no code of ours can see coming.
 
-Random points: --kills times, at a moment drawn evenly from an undisturbed run's length; the stage is started again
-until it ends by itself. Then the next run begins. File operations: before each write, rename, removal or flush of one
-run (and with half of a write done) it is killed once, --points at most, and then runs to its end.
+Random points: --kills times, at a moment drawn evenly from an undisturbed run's length, or for half of them from its
+decoding, counted from the moment at which the rows' file is opened; the stage is started again until it ends by
+itself. Then the next run begins. File operations: before each write, rename, removal or flush of one run (and with half
+of a write done) it is killed once, --points at most, and then runs to its end.
 
 After each kill, rows that were on the disk must still be there, byte for byte, and none twice; results.jsonl and
 run.json must be whole or absent. After each run's end, both must be those of the undisturbed run but for times (FREE),
@@ -149,6 +150,7 @@ class Attack:
         if code := self.child():
             raise SystemExit(f"the undisturbed run ended with {code}: {Path('stderr').read_text()}")
         self.length_s = time.perf_counter() - begin
+        self.decode_s = 1.2 * read_json(self.run / "run.json")["decode_s"]
         self.expected = self.result()
         self.left = self.files()
         self.kept: dict[str, str] = {}
@@ -173,6 +175,14 @@ class Attack:
             kill(process)
         status = os.waitpid(process, 0)[1]
         return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+    def wait_for_rows(self, process: int) -> None:
+        """Until this process has opened the partial file, or has ended."""
+        before = self.partial.stat().st_size if self.partial.is_file() else 0
+        while os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if self.partial.is_file() and self.partial.stat().st_size != before:
+                return
+            time.sleep(0.001)
 
     def begin(self) -> None:
         """Forget the run before."""
@@ -252,9 +262,12 @@ def at_random(target: Attack, kills: int) -> Tally:
     while tally.kills < kills:
         target.begin()
         while True:
-            delay = target.chance.uniform(0, target.length_s)
+            late = target.chance.random() < 0.5
+            delay = target.chance.uniform(0, target.decode_s if late else target.length_s)
 
-            def kill(process: int, delay: float = delay) -> None:
+            def kill(process: int, delay: float = delay, late: bool = late) -> None:
+                if late:
+                    target.wait_for_rows(process)
                 time.sleep(delay)
                 os.kill(process, signal.SIGKILL)  # of a child that has ended and is not waited for: no one else's id
 
