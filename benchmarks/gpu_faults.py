@@ -5,9 +5,10 @@
 
 In a temporary folder, with six tones, whisper-tiny.en's shape and random weights. Each fault is a process of its own
 that runs the decode stage, with the fault put in by replacing as little as there is: a GPU's capability is faked, its
-memory filled, its context broken by an index out of range, an encoder weight made NaN. One line each; exit code 1 when
-any did not end as it should, or when the run after a fault in the middle did not go on from the rows kept. Some runs must succeed: the ways out that the sentences name. Without a GPU only the
-faults that need none are run, and the others said to be left out.
+memory filled, its context broken by an index out of range, an encoder weight made NaN. After a fault in the middle the
+stage runs again with nothing broken, and must go on from the rows that were kept. One line each; exit code 1 when any
+did not end as it should. Some runs must succeed: the ways out that the sentences name. Without a GPU only the faults
+that need none are run, and the others said to be left out.
 """
 
 import argparse
