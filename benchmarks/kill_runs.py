@@ -261,9 +261,11 @@ def at_random(target: Attack, kills: int) -> Tally:
     tally = Tally()
     while tally.kills < kills:
         target.begin()
+        patience = 1.0  # a machine that has become busier must not end every run at the same place
         while True:
             late = target.chance.random() < 0.5
-            delay = target.chance.uniform(0, target.decode_s if late else target.length_s)
+            delay = patience * target.chance.uniform(0, target.decode_s if late else target.length_s)
+            patience *= 1.15
 
             def kill(process: int, delay: float = delay, late: bool = late) -> None:
                 if late:
