@@ -1,5 +1,7 @@
 """The exceptions for what a user can mend: the command line prints each as a sentence and exits with code 2."""
 
+import reprlib
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do, in one sentence. Never a traceback."""
@@ -35,6 +37,16 @@ class NotANumberError(ClipError):
         )
         clips = "the first clip" if count == 1 else f"any of the first {count} clips"
         return f"the model's output is not a number for {clips}: {what}"
+
+
+# A YAML file of a kilobyte can hold a value of 2**100 characters (an alias in an alias ...), a CSV a name of a million.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 2, 3, 3, 200, 200
+
+
+def shown(value: object) -> str:
+    """A wrong value as a sentence quotes it: its repr, the middle left out where that is long."""
+    return _SHORT.repr(value)
 
 
 def detail(error: Exception) -> str:

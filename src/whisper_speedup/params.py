@@ -5,14 +5,13 @@ refused. Each error is one sentence that names the file, the field and what it t
 """
 
 import re
-import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whisper_speedup.errors import UserError, detail
+from whisper_speedup.errors import UserError, detail, shown
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
@@ -23,11 +22,6 @@ SyntheticSize = Literal[
     "large", "large-v2", "large-v3", "large-v3-turbo",
 ]  # fmt: skip
 Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-
-
-# How a wrong value is shown: a YAML file of a kilobyte can hold one of 2**100 characters (an alias in an alias ...).
-SHORT = reprlib.Repr()
-SHORT.maxlevel, SHORT.maxlist, SHORT.maxdict, SHORT.maxstring, SHORT.maxother = 2, 3, 3, 200, 200
 
 
 class Section(BaseModel):
@@ -266,11 +260,11 @@ def _sentence(error: ValidationError) -> str:
     elif first["type"] == "missing":
         what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
     elif first["type"] == "union_tag_invalid":
-        what = f"{place}.source is {SHORT.repr(first['ctx']['tag'])}: choose one of {first['ctx']['expected_tags']}"
+        what = f"{place}.source is {shown(first['ctx']['tag'])}: choose one of {first['ctx']['expected_tags']}"
     elif first["type"] == "union_tag_not_found":
         what = f"{place}.source is missing: add it"
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
-        what = f"{place} is {SHORT.repr(first['input'])}, but {message}: correct it"
+        what = f"{place} is {shown(first['input'])}, but {message}: correct it"
     more = f" ({len(problems) - 1} more problems in this file)" if len(problems) > 1 else ""
     return what + more + "."

@@ -21,7 +21,7 @@ from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.librispeech import open_librispeech
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.variations import vary
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
 from whisper_speedup.params import Folder, LibriSpeech, Samples
 
@@ -85,7 +85,7 @@ def read(path: Path) -> list[Row]:
             raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
     name, count = Counter(row.id for row in rows).most_common(1)[0] if rows else ("", 0)
     if count > 1:
-        raise UserError(f"{path} has {count} rows with the id {name!r}: delete it and run dvc repro.")
+        raise UserError(f"{path} has {count} rows with the id {shown(name)}: delete it and run dvc repro.")
     return rows
 
 
@@ -171,7 +171,7 @@ def _check(rows: list[Row], clips: list[Clip]) -> None:
     name, count = Counter(row.id for row in rows).most_common(1)[0]
     if count > 1:
         raise UserError(
-            f"{count} utterances are called {name!r}: give each clip, and each variation, a name of its own."
+            f"{count} utterances are called {shown(name)}: give each clip, and each variation, a name of its own."
         )
     if all(row.error for row in rows):
         raise UserError(f"none of the {len(clips)} clips can be decoded, the first because {rows[0].error}")
