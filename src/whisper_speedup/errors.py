@@ -49,6 +49,11 @@ def shown(value: object) -> str:
     return _SHORT.repr(value)
 
 
+def plain(text: str) -> str:
+    """A name as it is, where it is short and printable; else as `shown` quotes it."""
+    return text if text.isprintable() and len(text) <= 200 else shown(text)
+
+
 def detail(error: Exception) -> str:
     """A library's own words for what is wrong with a file, on one line."""
     if isinstance(error, RecursionError):

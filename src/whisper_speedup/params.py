@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whisper_speedup.errors import UserError, detail, shown
+from whisper_speedup.errors import UserError, detail, plain, shown
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
@@ -254,7 +254,8 @@ def _sentence(error: ValidationError) -> str:
     keys = [
         key for i, key in enumerate(keys) if not (i == 1 and key in tags) and key not in {"bool", "constrained-str"}
     ]
-    place = ".".join(keys) or "the file"
+    # A key can be any text, line breaks included.
+    place = ".".join(plain(key) for key in keys) or "the file"
     if first["type"] == "extra_forbidden":
         what = f"unknown key {place}: remove it or correct its spelling"
     elif first["type"] == "missing":

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, plain
 from whisper_speedup.files import read_json, read_jsonl, sha256
 
 
@@ -89,7 +89,7 @@ def _read_run(folder: Path, engine: str) -> Run:
     for row in results:
         if row.error is None and (row.tokens is None or row.text is None or not row.seconds or min(row.seconds) <= 0):
             raise UserError(
-                f"{path} has neither an output with its time nor an error for {row.id}: delete {folder} and run"
+                f"{path} has neither an output with its time nor an error for {plain(row.id)}: delete {folder} and run"
                 " dvc repro."
             )
     about = read_json(folder / "run.json")
@@ -115,9 +115,9 @@ def _check(run: Run, manifest: list[Utterance], made_with: dict[str, str], profi
     if wanted != found:
         missing, strange = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
         what = (
-            f"lacks {missing[0]}"
+            f"lacks {plain(missing[0])}"
             if missing
-            else f"has {strange[0]}, which is not in it"
+            else f"has {plain(strange[0])}, which is not in it"
             if strange
             else "is out of order"
         )
