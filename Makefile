@@ -3,6 +3,7 @@
 # TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or newer)
+# MINUTES=60            how long make fuzz takes
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
@@ -10,8 +11,11 @@ PYTHON ?= python3
 TORCH ?= auto
 TORCH_VERSION := 2.13.0
 PROFILE ?=
+MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
+# pip-audit has packages of its own, which nothing here should depend on.
+AUDIT := build/audit
 # Genuine Kernl, the engine kernl_upstream: its last commit, in an environment of its own.
 KERNL_PYTHON ?= python3.10
 KERNL_SOURCE ?= git+https://github.com/ELS-RD/kernl@91e2cd9
@@ -23,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernl-env reproduce report test test-gpu sanitize lint bench profile docker clean distclean
+.PHONY: help setup kernl-env reproduce report test test-gpu sanitize fuzz lint audit bench profile docker clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,7 +37,7 @@ setup: $(VENV)/installed ## make .venv and install the locked packages, once
 kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstream runs; needs python3.10 and 5 GB  [KERNL_SOURCE=folder]
 
 reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
-	@$(if $(PROFILE),$(BIN)/python -m whisper_speedup profile $(PROFILE),:)
+	@$(BIN)/python -m whisper_speedup profile $(PROFILE)
 	@$(BIN)/dvc repro
 	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)').html"
 
@@ -48,6 +52,13 @@ test-gpu: setup ## run the tests that need an NVIDIA GPU
 
 sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel tests at small shapes; needs an NVIDIA GPU
 	@PYTHON=$(BIN)/python tools/sanitize.sh
+
+fuzz: setup ## throw changed files at every reader of foreign bytes  [MINUTES=60, for all of them together]
+	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES)
+
+audit: setup ## ask PyPI whether a locked package has a known vulnerability; needs the network
+	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet "pip-audit>=2.9,<3"; }
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement requirements.lock
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -5,9 +5,10 @@
 
 In a temporary folder, with six tones, whisper-tiny.en's shape and random weights. Each fault is a process of its own
 that runs the decode stage, with the fault put in by replacing as little as there is: a GPU's capability is faked, its
-memory filled, its context broken by an index out of range, an encoder weight made NaN. One line each; exit code 1 when
-any did not end as it should. Some runs must succeed: the ways out that the sentences name. Without a GPU only the
-faults that need none are run, and the others said to be left out.
+memory filled, its context broken by an index out of range, an encoder weight made NaN. After a fault in the middle the
+stage runs again with nothing broken, and must go on from the rows that were kept. One line each; exit code 1 when any
+did not end as it should. Some runs must succeed: the ways out that the sentences name. Without a GPU only the faults
+that need none are run, and the others said to be left out.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from typing import Any
 import yaml
 
 import whisper_speedup
-from whisper_speedup.files import read_jsonl
+from whisper_speedup.files import read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 6
@@ -173,15 +174,32 @@ def run(fault: Fault, folder: Path) -> tuple[str | None, str]:
     command = [sys.executable, str(Path(__file__).resolve()), "--child", fault.name]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     partial = build / "partial" / f"{fault.engine}.jsonl"
-    kept = len(read_jsonl(partial)) - 1 if partial.is_file() else None
+    kept = sum("id" in entry for entry in read_jsonl(partial)) if partial.is_file() else None
     results = build / "runs" / fault.engine / "results.jsonl"
     rows = read_jsonl(results) if results.is_file() else []
     why = problem(fault, ended.returncode, ended.stderr, kept, [row["error"] for row in rows])
+    if why is None and fault.rows == AFTER:
+        why = not_continued(fault, folder, environment, build)
     if why:
         print(ended.stderr[-3000:], file=sys.stderr, flush=True)
     told = sentences(ended.stderr)
     said = told[0] if told else f"{len(rows)} rows, {sum(row['error'] is not None for row in rows)} failed"
     return why, f"{said} [exit code {ended.returncode}, {kept or 0} rows kept]"
+
+
+def not_continued(fault: Fault, folder: Path, environment: dict[str, str], build: Path) -> str | None:
+    """What is wrong with the run that follows, with nothing broken: it must go on from the rows that are kept."""
+    command = [sys.executable, "-m", "whisper_speedup", "decode", "--engine", fault.engine, "--profile", fault.model]
+    before = [row for row in read_jsonl(build / "partial" / f"{fault.engine}.jsonl") if "id" in row]
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        print(ended.stderr[-3000:], file=sys.stderr, flush=True)
+        return f"the run after it ended with {ended.returncode}"
+    rows = read_jsonl(build / "runs" / fault.engine / "results.jsonl")
+    sessions = read_json(build / "runs" / fault.engine / "run.json")["resumed_from"] or []
+    if len(rows) != CLIPS or [row for row in rows if row in before] != before:
+        return "the run after it lost or repeated a row"
+    return None if [session["rows"] for session in sessions] == [AFTER] else f"resumed_from is {sessions}"
 
 
 def sentences(stderr: str) -> list[str]:

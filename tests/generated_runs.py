@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.files import sha256, write_json, write_jsonl
 from whisper_speedup.params import BASELINE, Params, Profile
 
@@ -135,8 +135,10 @@ class GeneratedRuns:
                 "profile": name,
                 "data_sha256": sha256(build / "data" / "manifest.jsonl"),
                 "weights_sha256": weights_sha256(self.model),
+                "model_sha256": model_sha256(self.model),
             } | self.about[engine]
             write_jsonl(build / "runs" / engine / "results.jsonl", rows)
+            about = {"results_sha256": sha256(build / "runs" / engine / "results.jsonl")} | about
             write_json(build / "runs" / engine / "run.json", about)
         return root / "build"
 

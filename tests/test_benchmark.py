@@ -1,5 +1,7 @@
 """The decode stage around an engine that only counts: order, repeats, warm-up, errors, records."""
 
+import errno
+import os
 from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
+from whisper_speedup.lock import only_one
 from whisper_speedup.params import Folder, GenerationParams, Local, Profile
 
 BUNDLED = Path(__file__).parents[1] / "profiles" / "bundled.yaml"
@@ -199,8 +202,11 @@ def test_a_failing_gpu_ends_the_run_and_its_rows_are_kept(
     with pytest.raises(UserError) as ended:
         decode(profile, Counting(fails_at=5, fails_with=error), monkeypatch)
     assert str(ended.value).startswith(sentence)
-    assert str(ended.value).endswith(f"; 2 of 4 utterances are kept in {PARTIAL}.")
-    header, *rows = read_jsonl(PARTIAL)
+    assert str(ended.value).endswith(
+        f"; 2 of 4 utterances are kept in {PARTIAL}, and running again goes on from there."
+    )
+    header, session, *rows = read_jsonl(PARTIAL)
+    assert set(session["session"]) == {"started", "conditions"}
     assert [(row["id"], row["tokens"], row["error"] is None) for row in rows] == [("a", [61], True), ("b", None, False)]
     assert list(rows[0]) == ["id", "tokens", "text", "raw_text", "score", "seconds", "truncated", "error"]
     assert header["total"] == 4
@@ -224,6 +230,8 @@ def test_the_header_says_what_the_rows_depend_on(profile: Profile, monkeypatch: 
         "environment",
         "data_sha256",
         "weights_sha256",
+        "model_sha256",
+        "source_sha256",
     )
     assert {name: kept.pop(name) for name in same} == {name: run[name] for name in same}
     assert kept == {"generation": profile.generation.model_dump(), "repeats": 3, "warmup": 5}
@@ -270,9 +278,9 @@ def test_nan_for_every_clip_ends_the_run(profile: Profile, monkeypatch: pytest.M
     assert str(ended.value) == (
         "the model's output is not a number for any of the first 3 clips: the weights overflow in half precision, so"
         " decode in fp32 (measure.counting.precision: float32); 4 of 4 utterances are kept in "
-        f"{PARTIAL}."
+        f"{PARTIAL}, and running again goes on from there."
     )
-    assert [row["error"] for row in read_jsonl(PARTIAL)[1:] if row["id"] != "b"] == [str(NAN)] * 3
+    assert [row["error"] for row in read_jsonl(PARTIAL)[2:] if row["id"] != "b"] == [str(NAN)] * 3
 
 
 def test_nan_for_the_first_clips_ends_the_run_early(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,3 +312,111 @@ def test_encoder_states_are_looked_at_for_engines_that_cannot_tell(
 def test_weights_damaged_in_fp32_say_so() -> None:
     sentence = NotANumberError("measure.fused.precision", half=False).for_all(1)
     assert sentence.startswith("the model's output is not a number for the first clip: the weights are damaged")
+
+
+class Deaf(Counting):
+    """Tokens that depend on the clip alone, so that a run's rows are the same however often it was interrupted."""
+
+    def generate(self, features: torch.Tensor) -> Generation:
+        super().generate(features)
+        heard = int(features.abs().sum().item() * 1000) % 200
+        return Generation(tokens=[heard], score=-heard / 7, truncated=False)
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("stopped_at", range(1, 10))
+def test_a_run_goes_on_where_it_ended(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped_at: int
+) -> None:
+    expected = decode(profile, Deaf(), monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        decode(profile, Deaf(stopped_at, KeyboardInterrupt()), monkeypatch)
+    kept = {row["id"]: row for row in read_jsonl(PARTIAL) if row.get("error", 0) is None}
+    assert len(kept) == (stopped_at - 1) // 3
+    engine = Deaf()
+    rows = decode(profile, engine, monkeypatch)
+    assert without_times(rows) == without_times(expected)
+    assert {name: row for row in rows if (name := row["id"]) in kept} == kept  # with the seconds of the first process
+    assert len(engine.features) == 3 * (3 - len(kept))
+    assert engine.calls.count("warm_up") == 5
+    resumed = read_json(Path("build/p/runs/counting/run.json"))["resumed_from"]
+    assert [session["rows"] for session in resumed or []] == ([len(kept)] if kept else [])
+    assert (f"going on: {len(kept)} of 4 utterances are kept in {PARTIAL}" in capsys.readouterr().err) == bool(kept)
+    assert not PARTIAL.parent.exists()
+
+
+def test_a_run_that_was_interrupted_often_counts_each_process(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            decode(once(profile), Deaf(2, KeyboardInterrupt()), monkeypatch)
+    rows = decode(once(profile), Deaf(), monkeypatch)
+    run = read_json(Path("build/p/runs/counting/run.json"))
+    assert [session["rows"] for session in run["resumed_from"]] == [1, 1]
+    assert all(set(session) == {"rows", "started", "conditions"} for session in run["resumed_from"])
+    assert [row["error"] is None for row in rows] == [True, False, True, True]
+
+
+@pytest.mark.parametrize("what", ["settings", "data", "source", "generation", "repeats"])
+def test_rows_of_other_inputs_are_never_continued(profile: Profile, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        decode(profile, Deaf(5, KeyboardInterrupt()), monkeypatch)
+    engine = Deaf()
+    if what == "settings":
+        engine.settings = {"precision": "half"}
+    elif what == "data":
+        manifest.prepare(Folder(source="folder", path="mine", limit=3, variations=None), Path("build/p/data"))
+    elif what == "source":
+        monkeypatch.setattr(benchmark, "source_sha256", lambda engine: "another")
+    elif what == "generation":
+        profile = profile.model_copy(update={"generation": profile.generation.model_copy(update={"num_beams": 4})})
+    else:
+        profile = profile.model_copy(update={"measure": profile.measure.model_copy(update={"repeats": 4})})
+    decode(profile, engine, monkeypatch)
+    clips = 2 if what == "data" else 3
+    assert len(engine.features) == clips * profile.measure.repeats
+    assert read_json(Path("build/p/runs/counting/run.json"))["resumed_from"] is None
+    assert PARTIAL.with_name("counting.aside.jsonl").exists()
+
+
+def test_a_clip_that_was_mended_is_decoded_again(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = manifest.read(Path("build/p/data/manifest.jsonl"))[0].audio
+    assert audio is not None
+    clip = Path("build/p/data", audio)
+    content = clip.read_bytes()
+    clip.write_bytes(b"lost")
+    with pytest.raises(KeyboardInterrupt):
+        decode(profile, Deaf(4, KeyboardInterrupt()), monkeypatch)
+    assert [row["error"] is None for row in read_jsonl(PARTIAL)[2:]] == [False, False, True]
+    clip.write_bytes(content)
+    rows = decode(profile, Deaf(), monkeypatch)
+    assert [row["error"] is None for row in rows] == [True, False, True, True]
+
+
+def test_all_rows_kept_and_no_result_written(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk became full, or the process ended, between the last row and the results."""
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmark, "write_json", full_disk)
+        with pytest.raises(UserError, match=r"the disk is full .*; 4 of 4 utterances"):
+            decode(profile, Deaf(), patch)
+    engine = Deaf()
+    rows = decode(profile, engine, monkeypatch)
+    assert engine.features == []
+    assert len(rows) == 4
+
+
+def full_disk(path: Path, value: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_two_runs_at_once(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    with only_one(Path("build/p/.decode-counting.lock"), "decoding"):
+        engine = Deaf()
+        with pytest.raises(UserError, match=rf"^another process \({os.getpid()}\) is decoding p with counting already"):
+            decode(profile, engine, monkeypatch)
+        assert engine.calls == []
+    decode(profile, Deaf(), monkeypatch)

@@ -16,6 +16,7 @@ import yaml
 from tests.checkpoints.folders import write_folder
 from whisper_speedup import cli
 from whisper_speedup.cli import main
+from whisper_speedup.lock import only_one
 
 ROOT = Path(__file__).parents[1]
 
@@ -202,6 +203,14 @@ def ended(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
             "error: the GPU's memory is full: end other programs on the GPU (nvidia-smi lists them), or choose a"
             " smaller model or fewer beams.\n",
         ),
+        (
+            OSError(28, "No space left on device", "reports/x"), 2,
+            "error: the disk is full (reports/x cannot be written): free some space, then run again.\n",
+        ),
+        (
+            MemoryError(), 2,
+            "error: this machine's memory is full: end other programs, or choose a smaller model or fewer beams.\n",
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -240,3 +249,56 @@ def test_the_module_exits_with_two_and_no_traceback(project: Project) -> None:
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("error: there is no profile 'none'")
     assert ended.stderr.count("\n") == 1
+
+
+SIGNALS = """
+import signal, sys, time
+from whisper_speedup import cli
+
+def stage(parsed):
+    try:
+        signal.raise_signal(getattr(signal, sys.argv[1]))
+    finally:
+        print("tidying", flush=True)
+        if sys.argv[2] != "none":
+            signal.raise_signal(getattr(signal, sys.argv[2]))
+            print("unreachable", flush=True)
+
+cli._report = stage
+cli.main(["report"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code", "said"),
+    [
+        ("SIGINT", "none", 130, "stopped\n"), ("SIGTERM", "none", 143, "stopped\n"),
+        ("SIGINT", "SIGINT", 130, "ended at once\n"), ("SIGINT", "SIGTERM", 143, "ended at once\n"),
+        ("SIGTERM", "SIGTERM", 143, "ended at once\n"),
+    ],
+)  # fmt: skip
+def test_a_second_signal_ends_at_once(first: str, second: str, code: int, said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALS, first, second], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "tidying\n", said)
+
+
+@pytest.mark.parametrize("stage", ["environment", "data", "model", "compare", "report"])
+def test_two_of_a_stage_at_once(project: Project, stage: str) -> None:
+    with only_one(Path(f"build/bundled/.{stage}.lock"), ""):
+        assert f"is running the stage {stage} of profile bundled already: wait" in project.refused(stage)
+    assert not list(Path("build").rglob("*.lock"))
+
+
+def test_a_name_that_is_a_path(project: Project) -> None:
+    assert "'../x' is no name of a profile" in project.refused("report", "--profile", "../x")
+
+
+def test_profile_without_a_name_checks_what_is_in_force(project: Project) -> None:
+    before = project.files()
+    main(["profile"])
+    assert project.files() == before
+    Path("params.yaml").write_text("profile: 'x; rm -rf ~'\nengines: [fused]\n")
+    assert "params.yaml: profile is 'x; rm -rf ~'" in project.refused("profile")

@@ -84,7 +84,6 @@ def test_a_device_that_does_not_answer_is_still_one_sentence(monkeypatch: pytest
         RuntimeError("mat1 and mat2 shapes cannot be multiplied; CUDA error is not how it starts"),
         RuntimeError("the disk is out of memory"),
         ValueError("CUDA error: no"),
-        MemoryError(),
     ],
     ids=str,
 )
@@ -95,3 +94,37 @@ def test_other_errors_are_none_of_its_business(error: Exception) -> None:
 @pytest.mark.parametrize(("size", "text"), [(12 * 2**20, "12 MiB"), (GIB, "1.0 GiB"), (79 * GIB, "79.0 GiB")])
 def test_sizes_read_well(size: int, text: str) -> None:
     assert gib(size) == text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+            " allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"
+        ),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_the_machines_memory(error: Exception) -> None:
+    assert failure(error) == (
+        "this machine's memory is full: end other programs, or choose a smaller model or fewer beams."
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA unknown error - this may be due to an incorrectly set up environment",
+        "CUDA driver initialization failed, you might not have a CUDA gpu.",
+        "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU",
+        "No CUDA GPUs are available",
+        "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before",
+        "CUDA error: no CUDA-capable device is detected\nCUDA kernel errors might be",
+    ],
+)
+def test_a_driver_that_has_gone(text: str) -> None:
+    sentence = failure(RuntimeError(text))
+    assert sentence is not None
+    assert sentence.startswith(f"the GPU stopped working ({text.splitlines()[0].rstrip('.')}): run again")

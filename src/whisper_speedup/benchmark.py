@@ -20,18 +20,20 @@ from transformers import WhisperFeatureExtractor, WhisperTokenizer
 from whisper_speedup import device as devices
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.features import log_mel
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation, Watched
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.lock import only_one
 from whisper_speedup.measure import conditions, memory
 from whisper_speedup.measure.bandwidth import memory_bandwidth
 from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.measure.floor import step_bytes
 from whisper_speedup.measure.parts import Stopwatch
+from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params import BASELINE, Profile
 from whisper_speedup.partial import Partial, one_sentence
 
@@ -47,11 +49,17 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     """Run one engine over the profile's manifest; writes build/PROFILE/runs/ENGINE/ and returns that folder.
 
     Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
-    rows decoded so far, and stays when the run ends early. Raises UserError for what the user can mend, a GPU that
-    fails or is full included.
+    rows decoded so far. It stays when the run ends early, however that happens, and the next run with the same inputs
+    goes on from there. Raises UserError for what the user can mend, a GPU that fails, a full disk and another process
+    that runs the same stage included.
     """
     engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
+    with only_one(folder / f".decode-{engine_name}.lock", f"decoding {profile_name} with {engine_name}"):
+        return _decode(engine, profile, profile_name, engine_name, folder)
+
+
+def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: str, folder: Path) -> Path:
     manifest_path = folder / "data" / "manifest.jsonl"
     rows = manifest.read(manifest_path)
     model = read_json(folder / "model.json")
@@ -80,7 +88,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         synchronize(device)
         warmup_s = time.perf_counter() - begin
 
-    # All of what the rows depend on that is known here, so that resuming can tell whether they still hold.
+    # All of what the rows depend on: only rows with the same are continued.
     made_with = {
         "engine": engine_name,
         "settings": engine.settings,
@@ -91,13 +99,23 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         "environment": fingerprint(),
         "data_sha256": sha256(manifest_path),
         "weights_sha256": weights_sha256(model),
+        "model_sha256": model_sha256(model),
+        "source_sha256": source_sha256(engine_name),
     }
     asked = {"generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup}
+    if isinstance(engine, Elsewhere):
+        asked["elsewhere"] = engine.process()["environment"]
     before = conditions.read(device)
+    session = {"started": started, "conditions": before}
     begin = time.perf_counter()
-    partial = Partial(folder / "partial" / f"{engine_name}.jsonl", {**made_with, **asked}, len(rows))
+    with one_sentence():
+        partial = Partial(
+            folder / "partial" / f"{engine_name}.jsonl", {**made_with, **asked}, [row.id for row in rows], session
+        )
     with one_sentence(partial):
-        results = _decode_rows(engine, _progress(rows, engine_name), features_of, tokenizer, measure.repeats, partial)
+        left = [row for row in rows if row.id not in partial.rows]
+        progress = _progress(left, engine_name, len(rows))
+        _decode_rows(engine, progress, features_of, tokenizer, measure.repeats, partial)
         decode_s = time.perf_counter() - begin
         about = {
             **made_with,
@@ -107,7 +125,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             "load_s": load_s,
             "warmup_s": warmup_s,
             "decode_s": decode_s,
-            "resumed_from": None,
+            "resumed_from": partial.resumed_from,
             "memory": memory.snapshot(device),
             "started": started,
             "conditions": {"before": before, "after": conditions.read(device)},
@@ -116,11 +134,11 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             about["breakdown"] = _breakdown(engine, readable[:BREAKDOWN], features_of, device)
         if isinstance(engine, Elsewhere):
             about |= engine.process()
-    engine.close()
-    about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
-    run = folder / "runs" / engine_name
-    write_jsonl(run / "results.jsonl", results)
-    write_json(run / "run.json", about)
+        engine.close()
+        about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
+        run = folder / "runs" / engine_name
+        write_jsonl(run / "results.jsonl", (partial.rows[row.id] for row in rows))
+        write_json(run / "run.json", {**about, "results_sha256": sha256(run / "results.jsonl")})
     partial.remove()
     return run
 
@@ -180,11 +198,10 @@ def _decode_rows(
     tokenizer: WhisperTokenizer,
     repeats: int,
     partial: Partial,
-) -> list[dict[str, Any]]:
-    """All result rows, each in the partial file as soon as it is made. An utterance that cannot be decoded carries
+) -> None:
+    """A result row for each of `rows`, in `partial` as soon as it is made. An utterance that cannot be decoded carries
     its reason, and the others go on; raises EngineLost when none of the first ones, or none at all, gives numbers."""
-    results: list[dict[str, Any]] = []
-    decoded, overflows = 0, 0
+    decoded, overflows = len(partial.rows), 0
     overflow: NotANumberError | None = None
     for row in rows:
         result = {"id": row.id, **NO_OUTPUT, "error": row.error}
@@ -198,13 +215,11 @@ def _decode_rows(
                 result["error"] = str(error)
                 if isinstance(error, NotANumberError):
                     overflow, overflows = error, overflows + 1
-        results.append(result)
         partial.append(result)
         if overflow and not decoded and overflows == ENOUGH:
             raise EngineLost(overflow.for_all(overflows))
     if overflow and not decoded:
         raise EngineLost(overflow.for_all(overflows))
-    return results
 
 
 def _decode_row(
@@ -245,11 +260,13 @@ def _timed(engine: Engine, features: torch.Tensor) -> tuple[float, Generation]:
     return elapsed, replace(generation, encoder_states=None)
 
 
-def _progress(rows: list[manifest.Row], engine_name: str) -> Iterator[manifest.Row]:
-    """A bar when a person watches, a line every tenth of the way when not."""
+def _progress(rows: list[manifest.Row], engine_name: str, total: int) -> Iterator[manifest.Row]:
+    """The rows that are left of `total`: a bar when a person watches, a line every tenth of the way when not."""
     label = f"decoding with {engine_name}"
-    every = max(1, len(rows) // 10)
-    for number, row in enumerate(tqdm(rows, desc=label, unit="utterance", disable=None), 1):
+    every = max(1, total // 10)
+    done = total - len(rows)
+    bar = tqdm(rows, desc=label, unit="utterance", disable=None, initial=done, total=total)
+    for number, row in enumerate(bar, done + 1):
         yield row
-        if not sys.stderr.isatty() and (number % every == 0 or number == len(rows)):
-            print(f"{label}: {number} of {len(rows)} utterances", file=sys.stderr, flush=True)
+        if not sys.stderr.isatty() and (number % every == 0 or number == total):
+            print(f"{label}: {number} of {total} utterances", file=sys.stderr, flush=True)

@@ -1,17 +1,20 @@
 """The command line: one thin command a stage, and one sentence for a user's mistake (exit code 2)."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from whisper_speedup import storage
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Profile, load_params, load_profile, use_profile
+from whisper_speedup.lock import only_one
+from whisper_speedup.params import Profile, check_name, load_params, load_profile, use_profile
 
 BUILD = Path("build")
 REPORTS = Path("reports")
@@ -22,7 +25,10 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one stage. Exits with 2 and one sentence for what the user can mend, with 130 on Ctrl-C, 143 on SIGTERM."""
+    """Run one stage. Exits with 2 and one sentence for what the user can mend, with 130 on Ctrl-C, 143 on SIGTERM.
+
+    A second Ctrl-C or SIGTERM, while the first is being tidied up after, ends the process at once.
+    """
     parsed = _parser().parse_args(arguments)
     try:
         with _terminable():
@@ -31,13 +37,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
         _end(f"stopped: {stop}" if str(stop) else "stopped", 143 if isinstance(stop, Terminated) else 130)
-    except RuntimeError as error:
-        from whisper_speedup.device import failure  # late, for it brings torch, which is slow to load
-
-        sentence = failure(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        sentence = _failure(error)
         if sentence is None:
             raise
         _end(f"error: {sentence}", 2)
+
+
+def _failure(error: Exception) -> str | None:
+    """What failed of the machine, in one sentence; None for a bug."""
+    if isinstance(error, OSError):
+        return storage.failure(error)
+    from whisper_speedup import device  # late, for it brings torch, which is slow to load
+
+    return device.failure(error)
 
 
 def _end(sentence: str, code: int) -> NoReturn:
@@ -47,20 +60,31 @@ def _end(sentence: str, code: int) -> NoReturn:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Within, SIGTERM raises Terminated (where signals may be handled, which is the main thread)."""
+    """Within, the first SIGTERM raises Terminated and the first SIGINT KeyboardInterrupt; the second of them ends the
+    process at once (where signals may be handled, which is the main thread)."""
+    stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        nonlocal stopping
+        if stopping:
+            os.write(2, b"ended at once\n")
+            os._exit(128 + number)
+        stopping = True
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as with `command &`
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        if before is not None:  # None: a handler that is not Python's, which cannot be put back
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:  # None: a handler that is not Python's, which cannot be put back
+                signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         if name == "decode":
             command.add_argument("--engine", required=True, help="huggingface, or an engine that params.yaml names")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
-    chosen.add_argument("name")
+    chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
     return parser
 
 
@@ -102,14 +126,16 @@ def _environment(parsed: argparse.Namespace) -> None:
     name, profile = _load(parsed)
     # The first stage that runs, so that a missing GPU is said before gigabytes are fetched.
     device.resolve(profile.measure.device)
-    write_json(BUILD / name / "environment.json", fingerprint())
+    with _alone(name, "environment"):
+        write_json(BUILD / name / "environment.json", fingerprint())
 
 
 def _data(parsed: argparse.Namespace) -> None:
     from whisper_speedup.audio.manifest import prepare
 
     name, profile = _load(parsed)
-    prepare(profile.data, BUILD / name / "data")
+    with _alone(name, "data"):
+        prepare(profile.data, BUILD / name / "data")
 
 
 def _model(parsed: argparse.Namespace) -> None:
@@ -117,7 +143,8 @@ def _model(parsed: argparse.Namespace) -> None:
     from whisper_speedup.files import write_json
 
     name, profile = _load(parsed)
-    write_json(BUILD / name / "model.json", prepare(profile.model))
+    with _alone(name, "model"):
+        write_json(BUILD / name / "model.json", prepare(profile.model))
 
 
 def _decode(parsed: argparse.Namespace) -> None:
@@ -131,15 +158,27 @@ def _compare(parsed: argparse.Namespace) -> None:
     from whisper_speedup.compare.stage import compare
 
     name, profile = _load(parsed)
-    compare(profile, name, load_params(), BUILD, REPORTS)
+    params = load_params()
+    with _alone(name, "compare"):
+        compare(profile, name, params, BUILD, REPORTS)
 
 
 def _report(parsed: argparse.Namespace) -> None:
     from whisper_speedup.report.render import render
 
-    path = render(parsed.profile or load_params().profile, REPORTS)
+    name = check_name(parsed.profile or load_params().profile)
+    with _alone(name, "report"):
+        path = render(name, REPORTS)
     print(f"report: {path}")
 
 
 def _profile(parsed: argparse.Namespace) -> None:
-    use_profile(parsed.name)
+    if parsed.name is None:
+        load_profile(load_params().profile)
+    else:
+        use_profile(parsed.name)
+
+
+def _alone(profile_name: str, stage: str) -> AbstractContextManager[None]:
+    """Within, no other process runs this stage of this profile. Raises UserError when one does."""
+    return only_one(BUILD / profile_name / f".{stage}.lock", f"running the stage {stage} of profile {profile_name}")

@@ -8,7 +8,12 @@ from whisper_speedup.errors import UserError
 
 GIB = 2**30
 # How the texts of errors begin that come from the device, its driver or its libraries, and not from our code.
-DEVICE_ERRORS = ("CUDA error", "CUDA driver error", "Triton Error [CUDA]", "cuDNN error")
+DEVICE_ERRORS = (
+    "CUDA error", "CUDA driver error", "Triton Error [CUDA]", "cuDNN error",
+    # A driver that has gone, or was updated under the running kernel module.
+    "CUDA unknown error", "CUDA driver initialization failed", "Found no NVIDIA driver", "No CUDA GPUs are available",
+    "Unexpected error from cuda",
+)  # fmt: skip
 FULL = re.compile(r"out of memory|STATUS_ALLOC_FAILED", re.IGNORECASE)
 MAKE_ROOM = "end other programs on the GPU (nvidia-smi lists them), or choose a smaller model or fewer beams"
 
@@ -42,7 +47,12 @@ def check_memory(engine: str, needed_bytes: int, device: torch.device) -> None:
 
 
 def failure(error: BaseException) -> str | None:
-    """One sentence for an error after which the GPU is of no more use to this run, None for any other error."""
+    """One sentence for an error after which the GPU, or the machine's memory, is of no more use to this run.
+
+    None for any other error.
+    """
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return "this machine's memory is full: end other programs, or choose a smaller model or fewer beams."
     if not isinstance(error, RuntimeError):
         return None
     text = str(error)

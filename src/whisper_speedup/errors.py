@@ -1,5 +1,7 @@
 """The exceptions for what a user can mend: the command line prints each as a sentence and exits with code 2."""
 
+import reprlib
+
 
 class UserError(Exception):
     """What is wrong, where, and what to do, in one sentence. Never a traceback."""
@@ -35,3 +37,25 @@ class NotANumberError(ClipError):
         )
         clips = "the first clip" if count == 1 else f"any of the first {count} clips"
         return f"the model's output is not a number for {clips}: {what}"
+
+
+# A YAML file of a kilobyte can hold a value of 2**100 characters (an alias in an alias ...), a CSV a name of a million.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 2, 3, 3, 200, 200
+
+
+def shown(value: object) -> str:
+    """A wrong value as a sentence quotes it: its repr, the middle left out where that is long."""
+    return _SHORT.repr(value)
+
+
+def plain(text: str) -> str:
+    """A name as it is, where it is short and printable; else as `shown` quotes it."""
+    return text if text.isprintable() and len(text) <= 200 else shown(text)
+
+
+def detail(error: Exception) -> str:
+    """A library's own words for what is wrong with a file, on one line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())

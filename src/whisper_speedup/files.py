@@ -1,24 +1,59 @@
 """Read and write the small files that stages exchange: JSON and JSON lines, whole or not at all."""
 
+import glob
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.errors import UserError
+import psutil
+
+from whisper_speedup.errors import UserError, detail
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary name beside `path` and rename it, so that a reader never sees half a file."""
+    """Write `text` to a temporary name beside `path` and rename it, so that a reader never sees half a file.
+
+    The bytes are on the disk before the new name is: after a power cut there is the old file or the whole new one.
+    """
+    data = text.encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say of which file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in `folder` on the disk too, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Delete the temporary files for `path` whose process was killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        owner = left.name.removesuffix(".tmp").rpartition(".")[2]
+        if owner.isdigit() and int(owner) != os.getpid() and not psutil.pid_exists(int(owner)):
+            left.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,12 +72,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro).") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): delete it and run dvc repro.") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({detail(error)}): delete it and run dvc repro.") from None
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read a JSON-lines file, blank lines left out. Raises UserError naming the line that is not JSON."""
+    """Read a JSON-lines file, blank lines left out. Raises UserError naming the line that is no JSON object."""
     try:
         # Not splitlines(): JSON leaves U+2028 and U+0085 unescaped inside strings.
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -56,10 +91,15 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # 5000 digits or brackets are no JSONDecodeError
             raise UserError(
-                f"{path}, line {number}, is not valid JSON ({error}): delete it and run dvc repro."
+                f"{path}, line {number}, is not valid JSON ({detail(error)}): delete it and run dvc repro."
             ) from None
+        if not isinstance(rows[-1], dict):
+            raise UserError(f"{path}, line {number}, is no JSON object: delete it and run dvc repro.")
     return rows
 
 

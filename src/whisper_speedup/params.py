@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail, plain, shown
 from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 EngineName = Literal["fused", "kernl", "kernl_upstream", "kernl_phantom"]
 SyntheticSize = Literal[
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
@@ -30,7 +31,7 @@ class Section(BaseModel):
 class Params(Section):
     """params.yaml: which profile is in force, and which optimised engines run beside the baseline."""
 
-    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    profile: Annotated[str, Field(pattern=f"^{NAME}$")]
     engines: Annotated[list[EngineName], Field(min_length=1)]
 
 
@@ -196,10 +197,17 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     return _validated(Params, path)
 
 
+def check_name(name: str) -> str:
+    """`name`, which becomes part of paths and, in dvc.yaml, of commands. Raises UserError for what no profile has."""
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name!r} is no name of a profile: use letters, digits, dots, dashes and underscores.")
+    return name
+
+
 def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
     """Read profiles/NAME.yaml. Raises UserError, with the profiles there are when NAME is none of them."""
     path = folder / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not path.is_file():
+    if not re.fullmatch(NAME, name) or not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise UserError(f"there is no profile {name!r} in {folder}/: choose one of {known}, or write {path}.")
     return _validated(Profile, path)
@@ -225,9 +233,10 @@ def _validated(kind: type[Model], path: Path) -> Model:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run from the repository's root, or restore it with git.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML ({detail}): correct it.") from None
+    except OSError:
+        raise
+    except Exception as error:  # besides YAMLError, PyYAML lets out what int() and date() raise, and RecursionError
+        raise UserError(f"{path} is not valid YAML ({detail(error)}): correct it.") from None
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -245,17 +254,18 @@ def _sentence(error: ValidationError) -> str:
     keys = [
         key for i, key in enumerate(keys) if not (i == 1 and key in tags) and key not in {"bool", "constrained-str"}
     ]
-    place = ".".join(keys) or "the file"
+    # A key can be any text, line breaks included.
+    place = ".".join(plain(key) for key in keys) or "the file"
     if first["type"] == "extra_forbidden":
         what = f"unknown key {place}: remove it or correct its spelling"
     elif first["type"] == "missing":
         what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
     elif first["type"] == "union_tag_invalid":
-        what = f"{place}.source is {first['ctx']['tag']!r}: choose one of {first['ctx']['expected_tags']}"
+        what = f"{place}.source is {shown(first['ctx']['tag'])}: choose one of {first['ctx']['expected_tags']}"
     elif first["type"] == "union_tag_not_found":
         what = f"{place}.source is missing: add it"
     else:
         message = first["msg"][0].lower() + first["msg"][1:]
-        what = f"{place} is {first['input']!r}, but {message}: correct it"
+        what = f"{place} is {shown(first['input'])}, but {message}: correct it"
     more = f" ({len(problems) - 1} more problems in this file)" if len(problems) > 1 else ""
     return what + more + "."

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from whisper_speedup import storage
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, write_json
 
@@ -54,6 +55,8 @@ def hub_error(repo_id: str, repo_type: RepoType, error: Exception) -> UserError:
         return UserError(f"the {repo_type} {repo_id} has no such revision: correct it in the profile or {REVISIONS}.")
     if isinstance(error, RepositoryNotFoundError | HFValidationError):
         return UserError(f"the hub has no {repo_type} {repo_id}: correct its name in the profile.")
+    if isinstance(error, OSError) and (sentence := storage.failure(error)):
+        return UserError(sentence)
     reason = (" ".join(str(error).split()) or type(error).__name__).rstrip(".")
     return UserError(
         f"the {repo_type} {repo_id} could not be fetched from the Hugging Face hub ({reason[:200]}): offline, "

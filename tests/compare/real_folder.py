@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkpoints import folders
 from whisper_speedup.audio import manifest
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.params import Folder, Local
@@ -55,4 +55,6 @@ def _about(engine: str, build: Path) -> dict[str, Any]:
         "memory": memory, "environment": {}, "conditions": {}, "started": "2026-11-23T05:00:00+00:00",
         "data_sha256": sha256(build / "data" / "manifest.jsonl"),
         "weights_sha256": weights_sha256(read_json(build / "model.json")),
+        "model_sha256": model_sha256(read_json(build / "model.json")),
+        "results_sha256": sha256(build / "runs" / engine / "results.jsonl"),
     }  # fmt: skip

@@ -71,3 +71,12 @@ def test_threads_and_prompts():
     threads, prompt = warned(made)
     assert "threads (8 against 2)" in threads
     assert "[50257] against [50257, 50362]" in prompt
+
+
+def test_what_an_interrupted_process_read_counts_too():
+    made = generate(1, cuda=True)
+    reading = made.about["fused"]["conditions"]["before"] | {"throttling": ["software power cap"], "sm_mhz": 2500}
+    made.about["fused"]["resumed_from"] = [{"rows": 1, "started": "today", "conditions": reading}]
+    throttled, clocks = warned(made)
+    assert "throttled while fused ran (software power cap)" in throttled
+    assert "sm_mhz 2500 against 1980" in clocks

@@ -181,7 +181,13 @@ def test_only_the_engines_of_params_are_read(here):
 
 @pytest.mark.parametrize(
     ("key", "message"),
-    [("data_sha256", "made from other data"), ("weights_sha256", "made with other weights"), ("profile", "another")],
+    [
+        ("data_sha256", "made from other data"),
+        ("weights_sha256", "made with other weights"),
+        ("model_sha256", "other configuration or tokenizer files"),
+        ("profile", "another"),
+        ("results_sha256", r"results\.jsonl is not the file that .*run\.json was written for"),
+    ],
 )
 def test_a_run_of_other_data_weights_or_profile(here, key, message):
     made = generate(2)

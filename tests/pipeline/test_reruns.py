@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,9 @@ assert sys.argv[1:3] == ["-m", "whisper_speedup"], sys.argv
 profile, engine = options["--profile"], options.get("--engine")
 content = yaml.safe_load(pathlib.Path("profiles", profile + ".yaml").read_text())
 build, reports, code = pathlib.Path("build", profile), pathlib.Path("reports"), pathlib.Path("src/whisper_speedup")
+broken = pathlib.Path("broken")
+if broken.exists() and broken.read_text() == (engine or stage):
+    raise SystemExit(2)
 with open("log", "a") as log:
     print(engine or stage, file=log)
 
@@ -221,3 +225,19 @@ def test_another_machine_measures_again_and_the_first_ones_timings_come_back(pro
     assert not {"huggingface", "fused"} & set(project.repro())
     assert project.timings() == before
     assert Path("reports/bundled.html").read_text() == page
+
+
+@pytest.mark.parametrize("stage", ["data", "huggingface", "fused", "compare", "report"])
+def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, stage: str) -> None:
+    """Every stage is asked to run again, one of them fails, and after that none runs twice."""
+    project.edit("profiles/bundled.yaml", "data", "clips", value=["cards-001"])
+    project.edit("profiles/bundled.yaml", "report", "title", value="Another title")
+    Path("broken").write_text(stage)
+    before = len(Path("log").read_text().splitlines())
+    with pytest.raises(ReproductionError):
+        project.repro()
+    first = Path("log").read_text().splitlines()[before:]
+    assert stage not in first
+    Path("broken").unlink()
+    second = project.repro()
+    assert sorted([*first, *second]) == sorted(["environment", "data", *DECODED])

@@ -347,3 +347,17 @@ def test_several_engines(here):
     assert "Fused transcribes" in read.text
     assert read.count("article") == 2
     assert read.count("select", id="card-engine") == 1
+
+
+def test_a_run_that_was_interrupted_says_so(here):
+    made = generate(13)
+    sessions = [{"rows": rows, "started": f"2026-11-2{rows}T05:00:00+00:00", "conditions": {}} for rows in (3, 4)]
+    made.about["fused"]["resumed_from"] = sessions
+    _, read = page(made, here)
+    assert "Interrupted, and continued" in read.text
+    assert (
+        "Fused: 7 of 13 utterances were timed in 2 earlier processes, from 2026-11-23T05:00:00+00:00 on." in read.text
+    )
+    assert "An utterance keeps the time it was decoded with" in read.text
+    _, read = page(generate(13), here)
+    assert "Interrupted" not in read.text

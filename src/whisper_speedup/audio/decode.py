@@ -14,7 +14,8 @@ SAMPLING_RATE = 16_000
 WINDOW_S = 30  # Whisper's encoder sees 30 s and no more
 MAX_LENGTH_S = 4 * 3600
 RATES = range(4_000, 384_001)
-BLOCK = 2**16
+MAX_CHANNELS = 32
+BLOCK = 2**20  # samples, all channels counted, that are decoded at a time
 UNKNOWN = 2**63 - 1  # libsndfile's count for a FLAC that was written to a pipe; it cannot read those to their end
 
 
@@ -77,7 +78,9 @@ def _read(data: bytes) -> tuple[np.ndarray, int, int]:
     frames = 0
     try:
         with file:
-            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+            while len(block := file.read(BLOCK // file.channels, dtype="float32", always_2d=True)):
+                if frames > MAX_LENGTH_S * file.samplerate:
+                    raise AudioError(f"is longer than its header says and than {_hours()}: split it into utterances")
                 if not np.isfinite(block).all():
                     raise AudioError("holds NaN or infinite samples: convert it again from the original")
                 if frames < keep:
@@ -100,11 +103,17 @@ def _check_header(file: soundfile.SoundFile) -> None:
         raise AudioError("has 8 bits a sample, too coarse for speech or a broken header: convert it to 16-bit")
     if file.samplerate not in RATES:
         raise AudioError(f"claims {file.samplerate} samples a second, a broken header: convert it to 16 kHz")
+    if file.channels > MAX_CHANNELS:
+        raise AudioError(f"claims {file.channels} channels, a broken header: convert it to mono")
     if file.frames == UNKNOWN:
         raise AudioError("does not say how long it is: convert it to a file, not through a pipe")
     if file.frames > MAX_LENGTH_S * file.samplerate:
         hours = file.frames / file.samplerate / 3600
-        raise AudioError(f"claims {hours:.1f} hours, more than {MAX_LENGTH_S // 3600}: split it into utterances")
+        raise AudioError(f"claims {hours:.1f} hours, more than {_hours()}: split it into utterances")
+
+
+def _hours() -> str:
+    return f"{MAX_LENGTH_S // 3600} hours"
 
 
 def _reason(error: soundfile.SoundFileError) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.audio.clips import Clip, one_line, optional, reader
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail, shown
 from whisper_speedup.params import Folder
 
 # The second line cannot be decoded here; listed, so that the report says so in place of passing over them.
@@ -19,6 +19,9 @@ SUFFIXES = {
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"),
     *(".m4a", ".aac", ".wma", ".aiff", ".aif", ".amr", ".webm"),
 }
+
+
+MAX_TEXT_BYTES = 64 * 2**20
 
 
 class Entry(BaseModel):
@@ -45,10 +48,8 @@ def open_folder(data: Folder) -> list[Clip]:
     first: dict[str, Clip] = {}
     for clip in clips:
         if clip.id in first:
-            other = first[clip.id].place
-            raise UserError(
-                f"{other} and {clip.place} are both called {clip.id!r}: rename one, or list them in a CSV with ids."
-            )
+            both = f"{first[clip.id].place} and {clip.place} are both called {shown(clip.id)}"
+            raise UserError(f"{both}: rename one, or list them in a CSV with ids.")
         first[clip.id] = clip
     return clips[: data.limit]
 
@@ -82,7 +83,7 @@ def _table(table: Path) -> list[Clip]:
         path = table.parent / entry.audio
         if not _is_file(path):
             raise UserError(
-                f"{table}, line {line}, names {entry.audio!r}, which is no file in {table.parent}/: correct it."
+                f"{table}, line {line}, names {shown(entry.audio)}, which is no file in {table.parent}/: correct it."
             )
         name = optional(entry.id) or _name(Path(entry.audio))
         place = f"{one_line(path)} ({table.name}, line {line})"
@@ -108,13 +109,16 @@ def _rows(table: Path) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{table}, line {number}, is not valid JSON ({error}): correct it.") from None
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:  # 5000 digits or brackets are no JSONDecodeError
+                raise UserError(f"{table}, line {number}, is not valid JSON ({detail(error)}): correct it.") from None
+            yield number, row
 
 
 def _text(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise UserError(f"{path} is larger than {MAX_TEXT_BYTES // 2**20} MiB, which is no transcript: correct it.")
         return path.read_text(encoding="utf-8-sig")  # a byte-order mark is what spreadsheets put first
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
@@ -142,7 +146,7 @@ def _sentence(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown column {key!r}: the columns are audio, text, id and speaker."
+        return f"unknown column {shown(key)}: the columns are audio, text, id and speaker."
     if first["type"] == "missing":
         return f"no {key}: each line needs audio, and may have text, id and speaker."
     return f"{key or 'the line'}: {first['msg'][0].lower()}{first['msg'][1:]}: correct it."

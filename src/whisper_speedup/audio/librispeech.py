@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from whisper_speedup import revisions
 from whisper_speedup.audio.clips import Clip, one_line, optional
 from whisper_speedup.errors import UserError
@@ -45,8 +47,8 @@ def open_librispeech(data: LibriSpeech) -> list[Clip]:
 
 def _reader(rows: Any, index: int) -> Callable[[], bytes]:
     def read() -> bytes:
-        audio = rows[index]["audio"]
-        return audio["bytes"] or b""
+        audio = rows[index]["audio"] or {}
+        return audio.get("bytes") or b""
 
     return read
 
@@ -62,6 +64,9 @@ def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
         snapshot = snapshot_download(data.dataset, repo_type="dataset", revision=commit, allow_patterns=patterns)
     except (OSError, httpx.HTTPError, HFValidationError) as error:
         raise revisions.hub_error(data.dataset, "dataset", error) from None
+    for pattern in patterns:
+        if not isinstance(pattern, str) or pattern.startswith("/") or ".." in Path(pattern).parts:
+            raise UserError(f"{_where(data)} names files outside its repository ({pattern!r}): choose another dataset.")
     files = sorted({file for pattern in patterns for file in Path(snapshot).glob(pattern)})
     if not files:
         raise UserError(
@@ -82,20 +87,26 @@ def _patterns(data: LibriSpeech, commit: str) -> list[str]:
         raise
     except EntryNotFoundError:
         return usual
-    configs: list[dict[str, Any]] = DatasetCard.load(path).data.to_dict().get("configs") or []
+    try:
+        listed = DatasetCard.load(path).data.to_dict().get("configs") or []
+        configs = {config["config_name"]: config.get("data_files") for config in listed}
+    except (ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):  # whatever a stranger's card may hold
+        raise UserError(f"the card of {data.dataset} cannot be read: choose another dataset or revision.") from None
     if not configs:
         return usual
-    names = [config["config_name"] for config in configs]
-    if data.config not in names:
-        raise UserError(f"{data.dataset} has no configuration {data.config!r}: choose from {', '.join(names)}.")
-    listed = next(config for config in configs if config["config_name"] == data.config).get("data_files")
-    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+    if data.config not in configs:
+        known = ", ".join(map(str, configs))
+        raise UserError(f"{data.dataset} has no configuration {data.config!r}: choose from {known}.")
+    files = configs[data.config]
+    if not isinstance(files, list) or not all(
+        isinstance(entry, dict) and {"split", "path"} <= {*entry} for entry in files
+    ):
         return usual
-    splits = {entry["split"]: entry["path"] for entry in listed}
+    splits = {str(entry["split"]): entry["path"] for entry in files}
     if data.split not in splits:
         raise UserError(f"{_where(data)} is no split of {data.dataset}: choose from {', '.join(splits)}.")
     chosen = splits[data.split]
-    return [chosen] if isinstance(chosen, str) else list(chosen)
+    return chosen if isinstance(chosen, list) else [chosen]
 
 
 def _where(data: LibriSpeech) -> str:

@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from tqdm import tqdm
 
 from whisper_speedup.audio.clips import Clip, one_line
-from whisper_speedup.audio.decode import SAMPLING_RATE, AudioError, Waveform, decode
+from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S, AudioError, Waveform, decode
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.librispeech import open_librispeech
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.variations import vary
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
 from whisper_speedup.params import Folder, LibriSpeech, Samples
 
@@ -83,6 +83,9 @@ def read(path: Path) -> list[Row]:
             first = error.errors()[0]
             detail = one_line(f"{'.'.join(map(str, first['loc']))} {first['msg']}")
             raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
+    name, count = Counter(row.id for row in rows).most_common(1)[0] if rows else ("", 0)
+    if count > 1:
+        raise UserError(f"{path} has {count} rows with the id {shown(name)}: delete it and run dvc repro.")
     return rows
 
 
@@ -93,11 +96,18 @@ def load_audio(manifest: Path, row: Row) -> np.ndarray:
     path = manifest.parent / row.audio
     try:
         content = path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         raise UserError(f"{path} does not exist: delete {manifest.parent} and run dvc repro.") from None
     if sha256(content).hexdigest() != row.sha256:
         raise UserError(f"{path} has another SHA-256 than {manifest} says: delete {manifest.parent} and run dvc repro.")
-    samples, _ = soundfile.read(BytesIO(content), dtype="float32")
+    try:
+        with soundfile.SoundFile(BytesIO(content)) as file:
+            shape = file.samplerate, file.channels, file.frames <= WINDOW_S * SAMPLING_RATE
+            samples = file.read(dtype="float32") if shape == (SAMPLING_RATE, 1, True) else None
+    except soundfile.SoundFileError:
+        samples = None
+    if samples is None:
+        raise UserError(f"{path} is not 16 kHz mono of at most 30 s: delete {manifest.parent} and run dvc repro.")
     return samples
 
 
@@ -161,7 +171,7 @@ def _check(rows: list[Row], clips: list[Clip]) -> None:
     name, count = Counter(row.id for row in rows).most_common(1)[0]
     if count > 1:
         raise UserError(
-            f"{count} utterances are called {name!r}: give each clip, and each variation, a name of its own."
+            f"{count} utterances are called {shown(name)}: give each clip, and each variation, a name of its own."
         )
     if all(row.error for row in rows):
         raise UserError(f"none of the {len(clips)} clips can be decoded, the first because {rows[0].error}")

@@ -1,5 +1,6 @@
 """A Whisper as a Hugging Face folder on disk: which of its files count, their hashes, and whether they fit together."""
 
+import glob
 import json
 import os
 import shutil
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 from whisper_speedup.files import sha256, write_json
+from whisper_speedup.lock import only_one
+from whisper_speedup.storage import reason
 
 REQUIRED = ("config.json", "generation_config.json", "normalizer.json")
 # Each of these groups is needed in one of its forms.
@@ -21,6 +25,9 @@ ONE_OF = (
     (("model.safetensors",), ("model.safetensors.index.json",), ("pytorch_model.bin",),
      ("pytorch_model.bin.index.json",)),
 )  # fmt: skip
+# What a config.json may say about attention. Anything else could name code: transformers fetches kernels from the hub.
+ATTENTIONS = {"eager", "sdpa", "flash_attention_2"}
+MAX_LAYERS = 256  # eight times the largest published Whisper; building a model of 10,000 takes minutes
 OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 RECIPE = "recipe.json"
 FileRecord = dict[str, Any]  # name, bytes, sha256
@@ -76,12 +83,12 @@ def check(folder: Path) -> int:
             f"{folder} is not a Whisper: its config.json says model_type {config.get('model_type')!r}; "
             "give the folder of a Whisper checkpoint."
         )
+    _check_config(config, folder / "config.json")
     try:
         with torch.device("meta"):
             model = WhisperForConditionalGeneration(WhisperConfig.from_dict(config))
     except Exception as error:  # whatever a wrong value in a user's file makes transformers raise
-        detail = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / 'config.json'} describes no Whisper ({detail}): restore it.") from None
+        raise UserError(f"{folder / 'config.json'} describes no Whisper ({detail(error)[:200]}): restore it.") from None
     found = _shapes(folder)
     for name, expected in model.state_dict().items():
         if name == "proj_out.weight":  # the token embedding, which most checkpoints store once
@@ -94,9 +101,9 @@ def check(folder: Path) -> int:
                 "restore the checkpoint."
             )
     mels = _read_the_rest(folder)
-    if mels != config["num_mel_bins"]:
+    if mels != model.config.num_mel_bins:
         raise UserError(
-            f"{folder} computes {mels} mel bands, but its model takes {config['num_mel_bins']}: restore "
+            f"{folder} computes {mels} mel bands, but its model takes {model.config.num_mel_bins}: restore "
             "preprocessor_config.json."
         )
     return sum(parameter.numel() for parameter in model.parameters())
@@ -106,11 +113,16 @@ def make_once(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]
     """Have `make` fill `target`, unless it is there already, made by the same recipe and unchanged since.
 
     `make` fills a temporary folder beside the target, which is then renamed: nobody sees half a model, and an error
-    leaves nothing behind. `recipe` is what the content depends on.
+    leaves nothing behind. `recipe` is what the content depends on. Raises UserError when another process is at it.
     """
-    if _made(target, recipe):
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    with only_one(target.with_name(f".{target.name}.lock"), f"making {target}"):
+        if not _made(target, recipe):
+            _make(target, recipe, make)
+
+
+def _make(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]) -> None:
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):  # of a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         make(temporary)
@@ -122,8 +134,27 @@ def make_once(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]
         else:
             target.unlink(missing_ok=True)
         os.replace(temporary, target)
+    except SafetensorError as error:
+        raise (reason(error) or error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_config(config: dict[str, Any], path: Path) -> None:
+    """Refuse what could load code, or keep this machine busy for hours."""
+    for key, value in config.items():
+        if "attn_implementation" in key and not isinstance(value, bool | None) and value not in ATTENTIONS:
+            raise UserError(
+                f"{path} asks for the attention {value!r}, which is none of transformers' own: remove {key}."
+            )
+    if config.get("quantization_config") is not None:
+        raise UserError(
+            f"{path} describes quantised weights, which no engine here reads: give the original checkpoint."
+        )
+    for key in ("encoder_layers", "decoder_layers"):
+        value = config.get(key)
+        if not isinstance(value, int) or not 1 <= value <= MAX_LAYERS:
+            raise UserError(f"{path} says {key} {value!r}, and a Whisper has 1 to {MAX_LAYERS}: restore it.")
 
 
 def _made(target: Path, recipe: dict[str, Any]) -> bool:
@@ -144,22 +175,25 @@ def _read_the_rest(folder: Path) -> int:
         tokenizer.normalize(tokenizer.decode([0]) + " word")
         return int(WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True).feature_size)
     except Exception as error:  # whatever a broken file makes transformers raise
-        detail = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}".rstrip(".")
-        raise UserError(f"transformers cannot read the configuration in {folder} ({detail}): restore it.") from None
+        why = f"{type(error).__name__}: {detail(error)[:200]}".rstrip(".")
+        raise UserError(f"transformers cannot read the configuration in {folder} ({why}): restore it.") from None
 
 
 def _shards(index: Path) -> list[str]:
     weights = _json(index).get("weight_map")
     if not isinstance(weights, dict) or not all(isinstance(shard, str) for shard in weights.values()):
         raise UserError(f"{index} must say in weight_map which file holds each weight: restore it.")
+    for shard in weights.values():
+        if shard != Path(shard).name or shard in {"", ".", ".."}:
+            raise UserError(f"{index} names the file {shard!r}, which is not in its own folder: restore it.")
     return sorted(set(weights.values()))
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): restore it.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({detail(error)}): restore it.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold one JSON object: restore it.")
     return content
@@ -167,8 +201,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _shapes(folder: Path) -> dict[str, list[int]]:
     """Weight name to shape, for every weight file of the folder. Torch files are read with weights_only."""
-    from safetensors import SafetensorError, safe_open
-
     shapes: dict[str, list[int]] = {}
     for name in used_files(folder):
         path = folder / name

@@ -6,7 +6,7 @@ from typing import Any
 
 from whisper_speedup.checkpoints import bundled, hub, synthetic
 from whisper_speedup.checkpoints.folder import check, make_once, records, used_files
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, plain
 from whisper_speedup.files import read_json, sha256
 from whisper_speedup.params import Bundled, Hub, Local, Synthetic
 
@@ -57,10 +57,12 @@ def checked_folder(model_json: Path) -> Path:
         expected = {file["name"]: (file["bytes"], file["sha256"]) for file in model["files"]}
     except (TypeError, KeyError):
         raise UserError(f"{model_json} is not what the model stage writes: {again}.") from None
+    if not all(isinstance(name, str) for name in expected):
+        raise UserError(f"{model_json} is not what the model stage writes: {again}.")
     if not folder.is_dir():
-        raise UserError(f"{folder}, the weights that {model_json} names, is gone: {again}.")
+        raise UserError(f"{plain(str(folder))}, the weights that {model_json} names, is gone: {again}.")
     if sorted(expected) != used_files(folder):
-        differing = ", ".join(sorted(set(expected) ^ set(used_files(folder))))
+        differing = ", ".join(plain(name) for name in sorted(set(expected) ^ set(used_files(folder))))
         raise UserError(f"{folder} does not hold the files that {model_json} lists ({differing}): {again}.")
     for name, (size, digest) in expected.items():
         path = folder / name

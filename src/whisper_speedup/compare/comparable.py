@@ -50,7 +50,10 @@ def _against(baseline: Run, run: Run) -> Iterator[str]:
 
 
 def _readings(run: Run) -> list[dict[str, Any]]:
-    return [reading for reading in (run.about.get("conditions") or {}).values() if isinstance(reading, dict)]
+    """Of the process that ended the run, and of those before it that were interrupted."""
+    earlier = [session.get("conditions") for session in run.about.get("resumed_from") or []]
+    found = [*(run.about.get("conditions") or {}).values(), *earlier]
+    return [reading for reading in found if isinstance(reading, dict)]
 
 
 def _highest(run: Run, key: str) -> float | None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.checkpoints.load import load_model
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -31,9 +33,7 @@ class Score:
 
 def load(model_dir: Path, device: torch.device) -> WhisperForConditionalGeneration:
     """The checkpoint in fp32. Eager attention: plain products, no fused kernel that brings a TF32 of its own."""
-    model: Any = WhisperForConditionalGeneration.from_pretrained(
-        model_dir, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
-    )
+    model: Any = load_model(model_dir, torch.float32, "eager")
     return model.to(device).eval()
 
 

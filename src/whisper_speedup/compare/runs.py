@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from whisper_speedup.checkpoints.identity import weights_sha256
-from whisper_speedup.errors import UserError
+from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.errors import UserError, plain
 from whisper_speedup.files import read_json, read_jsonl, sha256
 
 
@@ -72,8 +72,9 @@ def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
     model = read_json(build / "model.json")
     digest, weights = sha256(manifest_path), weights_sha256(model)
     runs = [_read_run(build / "runs" / engine, engine) for engine in engines]
+    made_with = {"data_sha256": digest, "weights_sha256": weights, "model_sha256": model_sha256(model)}
     for run in runs:
-        _check(run, manifest, digest, weights, profile_name)
+        _check(run, manifest, made_with, profile_name)
     return Inputs(manifest, digest, model, weights, runs)
 
 
@@ -88,31 +89,35 @@ def _read_run(folder: Path, engine: str) -> Run:
     for row in results:
         if row.error is None and (row.tokens is None or row.text is None or not row.seconds or min(row.seconds) <= 0):
             raise UserError(
-                f"{path} has neither an output with its time nor an error for {row.id}: delete {folder} and run"
+                f"{path} has neither an output with its time nor an error for {plain(row.id)}: delete {folder} and run"
                 " dvc repro."
             )
-    return Run(engine, read_json(folder / "run.json"), results)
+    about = read_json(folder / "run.json")
+    if not isinstance(about, dict) or about.get("results_sha256") != sha256(path):
+        raise UserError(
+            f"{path} is not the file that {folder / 'run.json'} was written for: delete {folder} and run dvc repro."
+        )
+    return Run(engine, about, results)
 
 
-def _check(run: Run, manifest: list[Utterance], data: str, weights: str, profile_name: str) -> None:
+def _check(run: Run, manifest: list[Utterance], made_with: dict[str, str], profile_name: str) -> None:
     again = f"run dvc repro to decode with {run.engine} again."
-    if run.about.get("data_sha256") != data:
-        raise UserError(
-            f"the run of {run.engine} was made from other data than the manifest of {profile_name}: {again}"
-        )
-    if run.about.get("weights_sha256") != weights:
-        raise UserError(
-            f"the run of {run.engine} was made with other weights than model.json of {profile_name}: {again}"
-        )
+    for key, other in (
+        ("data_sha256", "from other data than the manifest"),
+        ("weights_sha256", "with other weights than model.json"),
+        ("model_sha256", "with other configuration or tokenizer files than model.json"),
+    ):
+        if run.about.get(key) != made_with[key]:
+            raise UserError(f"the run of {run.engine} was made {other} of {profile_name}: {again}")
     if run.about.get("engine") != run.engine or run.about.get("profile") != profile_name:
         raise UserError(f"the run of {run.engine} says it is another engine's or another profile's: {again}")
     wanted, found = [row.id for row in manifest], [row.id for row in run.results]
     if wanted != found:
         missing, strange = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
         what = (
-            f"lacks {missing[0]}"
+            f"lacks {plain(missing[0])}"
             if missing
-            else f"has {strange[0]}, which is not in it"
+            else f"has {plain(strange[0])}, which is not in it"
             if strange
             else "is out of order"
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
@@ -37,10 +38,7 @@ class Fused:
         if half:
             check_device(device)  # before gigabytes are read
         dtype = torch.float16 if half else torch.float32
-        model = WhisperForConditionalGeneration.from_pretrained(
-            model_dir, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
-        )
-        self.use(model, generation, device)
+        self.use(load_model(model_dir, dtype, "sdpa"), generation, device)
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
         """Pack a model that is already in memory, on any device; it may be freed afterwards."""

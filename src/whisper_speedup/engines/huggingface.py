@@ -18,6 +18,7 @@ import torch
 import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
+from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
@@ -40,12 +41,7 @@ class HuggingFace:
         """Load the model in the precision that the profile names. Raises UserError where the device has none such."""
         quiet_transformers()
         chosen = self._precision(device)
-        model = WhisperForConditionalGeneration.from_pretrained(
-            model_dir,
-            dtype=torch.float16 if chosen == "half" else torch.float32,
-            attn_implementation=self.params.attention,
-            use_safetensors=True,
-        )
+        model = load_model(model_dir, torch.float16 if chosen == "half" else torch.float32, self.params.attention)
         self.use(model, generation, device)
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:

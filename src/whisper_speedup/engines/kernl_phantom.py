@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
+from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
@@ -33,10 +34,7 @@ class KernlPhantom:
         """Load and pack the weights. Raises UserError for settings that the engine does not serve."""
         quiet_transformers()
         dtype = torch.float16 if self._precision(device) == "half" else torch.float32
-        model = WhisperForConditionalGeneration.from_pretrained(
-            model_dir, dtype=dtype, attn_implementation="sdpa", use_safetensors=True
-        )
-        self.use(model, generation, device)
+        self.use(load_model(model_dir, dtype, "sdpa"), generation, device)
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
         """Pack a model that is already in memory, on any device; it may be freed afterwards."""

@@ -131,7 +131,9 @@ def load(state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     state.update(device=torch.device(request["device"]), autocast=request["autocast"], prompt=request["prompt"])
     torch.set_float32_matmul_precision("high")
     # Newer folders say in which type they are stored and newer transformers follow; the notebook computes from fp32.
-    model = WhisperForConditionalGeneration.from_pretrained(request["model"]).float().eval().to(state["device"])
+    # Safetensors alone, for this transformers would run the code in a torch file.
+    model = WhisperForConditionalGeneration.from_pretrained(request["model"], use_safetensors=True)
+    model = model.float().eval().to(state["device"])
     force_prompt(model, request["prompt"])
     model._reorder_cache = reorder_self_attention_only
     optimizer()(model.model.decoder)

@@ -34,6 +34,11 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
         found.append(Notice("Some utterances have no output", lines, link="#failed"))
     if context["warnings"]:
         found.append(Notice("Before you compare these runs", [_named(line, context) for line in context["warnings"]]))
+    resumed = [line for engine in context["engines"] if (line := _resumed(engine, context, len(latency)))]
+    if resumed:
+        last = "Load, warm-up and memory are the last process's."
+        resumed.append(f"An utterance keeps the time it was decoded with. {last}")
+        found.append(Notice("Interrupted, and continued", resumed))
     truncated = {engine: metrics[f"{engine}.truncated"] for engine in context["engines"]}
     if any(truncated.values()):
         limit = context["profile"]["content"]["generation"]["max_length"]
@@ -61,6 +66,18 @@ def _named(line: str, context: dict[str, Any]) -> str:
     """A warning of `compare`, with the engines called as everywhere on the page."""
     names = {engine: label(engine) for engine in context["engines"]}
     return re.sub(r"\b(" + "|".join(map(re.escape, names)) + r")\b", lambda found: names[found[0]], line)
+
+
+def _resumed(engine: str, context: dict[str, Any], total: int) -> str | None:
+    """How many utterances processes that were interrupted have left to the last one."""
+    sessions = context["runs"][engine].get("resumed_from") or []
+    if not sessions:
+        return None
+    kept = sum(session["rows"] for session in sessions)
+    return (
+        f"{label(engine)}: {numbers.count(kept)} of {numbers.plural(total, 'utterance')} were timed in"
+        f" {numbers.plural(len(sessions), 'earlier process', 'earlier processes')}, from {sessions[0]['started']} on."
+    )
 
 
 def _setting(run: dict[str, Any], model: dict[str, Any], utterances: int) -> list[str]:
