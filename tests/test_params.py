@@ -50,6 +50,8 @@ def test_a_profile_loads_and_shows_all_that_is_in_force(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
     for keys in leaves(yaml.safe_load((PROFILES / f"{name}.yaml").read_text())):
+        if keys[:2] == ("measure", "ladder"):  # a rung more or less is the profile's own choice
+            continue
         with pytest.raises(UserError, match="missing") as refused:
             load_profile(name, changed(tmp_path, name, keys))
         assert ".".join(keys) in str(refused.value)

@@ -24,7 +24,7 @@ from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation, Watched
-from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
+from whisper_speedup.errors import ClipError, EngineLost, LeftOutError, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.measure import conditions, memory
 from whisper_speedup.measure.bandwidth import memory_bandwidth
@@ -48,7 +48,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
 
     Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
     rows decoded so far, and stays when the run ends early. Raises UserError for what the user can mend, a GPU that
-    fails or is full included.
+    fails or is full included. An engine that leaves itself out here (LeftOutError) has a run that says why, of no rows.
     """
     engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
@@ -67,9 +67,17 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         return log_mel(manifest.load_audio(manifest_path, row), extractor).to(device)
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    run = folder / "runs" / engine_name
+    belongs = {"profile": profile_name, "data_sha256": sha256(manifest_path), "weights_sha256": weights_sha256(model)}
     with one_sentence():
         begin = time.perf_counter()
-        engine.load(model_dir, profile.generation, device)
+        try:
+            engine.load(model_dir, profile.generation, device)
+        except LeftOutError as reason:
+            print(reason, file=sys.stderr, flush=True)
+            write_jsonl(run / "results.jsonl", [])
+            write_json(run / "run.json", {"engine": engine_name, "left_out": str(reason), **belongs})
+            return run
         synchronize(device)
         load_s = time.perf_counter() - begin
         readable = [row for row in rows if row.error is None]
@@ -89,8 +97,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         "dtype": engine.dtype,
         "threads": torch.get_num_threads(),
         "environment": fingerprint(),
-        "data_sha256": sha256(manifest_path),
-        "weights_sha256": weights_sha256(model),
+        **belongs,
     }
     asked = {"generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup}
     before = conditions.read(device)
@@ -102,7 +109,6 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         about = {
             **made_with,
             "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
-            "profile": profile_name,
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
             "load_s": load_s,
             "warmup_s": warmup_s,
@@ -118,7 +124,6 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             about |= engine.process()
     engine.close()
     about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
-    run = folder / "runs" / engine_name
     write_jsonl(run / "results.jsonl", results)
     write_json(run / "run.json", about)
     partial.remove()

@@ -143,3 +143,5 @@ def _report(parsed: argparse.Namespace) -> None:
 
 def _profile(parsed: argparse.Namespace) -> None:
     use_profile(parsed.name)
+    params = load_params()
+    print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
