@@ -31,7 +31,9 @@ def check_rung(name: str, on: Iterable[Switch], device: torch.device, unserved: 
     if lacking:
         raise LeftOutError(f"{name} is left out, because its {lacking[0]} does not serve these settings ({unserved}).")
     if set(on) == set(here):
-        raise LeftOutError(f"{name} is left out, because it has all that fused has here and so is the same engine.")
+        raise LeftOutError(
+            f"{name} is left out, because it has on all that fused has on this device, and so is the same engine."
+        )
 
 
 def in_words(switch: str) -> str:
