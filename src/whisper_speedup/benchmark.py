@@ -68,7 +68,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
     run = folder / "runs" / engine_name
-    belongs = {"profile": profile_name, "data_sha256": sha256(manifest_path), "weights_sha256": weights_sha256(model)}
+    belongs = {"data_sha256": sha256(manifest_path), "weights_sha256": weights_sha256(model)}
     with one_sentence():
         begin = time.perf_counter()
         try:
@@ -76,7 +76,8 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         except LeftOutError as reason:
             print(reason, file=sys.stderr, flush=True)
             write_jsonl(run / "results.jsonl", [])
-            write_json(run / "run.json", {"engine": engine_name, "left_out": str(reason), **belongs})
+            why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
+            write_json(run / "run.json", {**why, **belongs})
             return run
         synchronize(device)
         load_s = time.perf_counter() - begin
@@ -109,6 +110,7 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
         about = {
             **made_with,
             "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
+            "profile": profile_name,
             "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
             "load_s": load_s,
             "warmup_s": warmup_s,

@@ -252,14 +252,19 @@ def use_profile(name: str, path: Path = Path("params.yaml"), folder: Path = Path
     profile = load_profile(name, folder)
     changes = {"profile": (r"(?m)^profile:.*$", f"profile: {name}")}
     if load_params(path).engines != profile.engines:
-        # The list below its key, indented or not, or behind it in brackets.
         lines = "\n".join(["engines:", *(f"  - {engine}" for engine in profile.engines)])
-        changes["engines"] = (r"(?m)^engines:.*(\n([ \t]+|- ).*)*$", lines)
+        changes["engines"] = (r"(?m)^engines:.*(\n\s*- .*)*$", lines)
     text = changed = path.read_text(encoding="utf-8")
     for key, (pattern, line) in changes.items():
         changed, count = re.subn(pattern, line, changed)
         if count != 1:
             raise UserError(f"{path} has {count} lines that begin with {key}: write one such line.")
+    try:
+        told = yaml.safe_load(changed)
+    except yaml.YAMLError:
+        told = None
+    if told is None or (told.get("engines") != profile.engines and "engines" in changes):
+        raise UserError(f"{path} has its engines in a form that cannot be replaced: write them as a list, one a line.")
     if changed != text:
         write_text(path, changed)
 
