@@ -69,7 +69,7 @@ class Fused:
         if device.type == "cuda":
             check_memory(self.name, needed_bytes(model, settings, dtype), device)
         if "kernels" in on:
-            self._use_kernels(model, settings, dtype)
+            self._use_kernels(model, settings, dtype, "encoder_graph" in on)
         elif "step_graph" in on:
             from whisper_speedup.fused.graphed import GraphedWhisper
 
@@ -102,7 +102,11 @@ class Fused:
         return reason
 
     def _use_kernels(
-        self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
+        self,
+        model: WhisperForConditionalGeneration,
+        settings: DecodingSettings,
+        dtype: torch.dtype,
+        encoder_graph: bool = True,
     ) -> None:
         """Pack for the kernels; tune them first on a GPU that is not known yet."""
         # Triton is needed from here on, and only on a GPU.
@@ -117,7 +121,6 @@ class Fused:
             with triton_errors():
                 launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
         self.settings["launch"] = launch.as_dict()
-        encoder_graph = "encoder_graph" in self.settings["on"]
         self.model = DeviceWhisper(
             model, settings, self.device, dtype, launch, weights=weights, encoder_graph=encoder_graph
         )
