@@ -1,6 +1,9 @@
 """How long an utterance takes, engine by engine: one process each, rounds interleaved, one JSON a run.
 
     python benchmarks/latency.py --size large-v2 --rounds 5
+    python benchmarks/latency.py --engines "notebook, no_grad" "half, reorder fix" ladder fused
+
+`ladder` stands for the rungs of profiles/ladder.yaml, each an engine of its own; without --engines all run.
 
 Synthetic weights (the text means nothing), random features, end-of-text forbidden, so that every utterance decodes
 the same number of tokens. Each engine lives in a process of its own and decodes when told to, so that all of them see
@@ -15,8 +18,11 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from whisper_speedup.params import RUNG, EngineName, load_profile
+
+LADDER = load_profile("ladder", Path(__file__).resolve().parents[1] / "profiles").measure.ladder
 ENGINES: dict[str, dict[str, Any]] = {
     "notebook, literal": {"engine": "huggingface", "precision": "autocast", "grad_mode": "inference"},
     "notebook, no_grad": {"engine": "huggingface", "precision": "autocast", "grad_mode": "no_grad"},
@@ -25,6 +31,8 @@ ENGINES: dict[str, dict[str, Any]] = {
     "kernl": {"engine": "kernl"},
     "kernl, autocast": {"engine": "kernl", "kernl": "autocast"},
     "optimize_model(model)": {"engine": "optimize_model(model)"},
+    **{name: {"engine": name} for name in ("compiled",) if name in get_args(EngineName)},
+    **{RUNG + rung: {"engine": RUNG + rung} for rung in LADDER},
     "fused": {"engine": "fused"},
 }
 
@@ -36,7 +44,7 @@ def main() -> None:
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=list(ENGINES))
+    parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=[*ENGINES, "ladder"])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try the script, unpublished")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -49,8 +57,10 @@ def main() -> None:
     from whisper_speedup.measure.environment import fingerprint
 
     command = [sys.executable, __file__, *sys.argv[1:]]
+    rungs = [name for name in ENGINES if name.startswith(RUNG)]
+    chosen = dict.fromkeys(one for name in arguments.engines for one in (rungs if name == "ladder" else [name]))
     rows, workers = [], {}
-    for name in arguments.engines:
+    for name in chosen:
         worker = subprocess.Popen(
             [*command, "--child", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -64,6 +74,12 @@ def main() -> None:
         last = _ask(worker, name, "end")
         worker.wait()
         rows.append({**ready, **last, "utterance_ms": statistics.median(samples), "samples_ms": samples})
+    # Weights made on a CPU are the same for all, as the features are: other tokens are another rounding, or a bug.
+    whole = next((row["last_tokens"] for row in rows if row["engine"] == "fused"), None)
+    for row in rows:
+        tokens = row.pop("last_tokens")
+        comparable = whole is not None and row["made_on"] == "cpu"
+        row["tokens_unlike_fused"] = sum(a != b for a, b in zip(tokens, whole, strict=True)) if comparable else None
     bandwidth = next((row["bandwidth_gb_s"] for row in rows if row.get("bandwidth_gb_s")), None)
     reference = next((r["utterance_ms"] for r in rows if r["engine"] == "notebook, no_grad"), None)
     for row in rows:
@@ -82,7 +98,7 @@ def main() -> None:
 
 def line(row: dict[str, Any]) -> str:
     """A row in words; what a CPU does not tell is left out."""
-    text = f"{row['engine']:21} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}"
+    text = f"{row['engine']:29} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}"
     if row["gpu_busy_ms"] is not None:
         text += (
             f"  GPU busy {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
@@ -121,13 +137,16 @@ def child(arguments: argparse.Namespace) -> None:
     device = torch.device(arguments.device)
     if device.type == "cpu":  # which knows fp32 alone
         chosen |= {key: "float32" for key in ("precision", "kernl") if key in chosen}
-    measure = measure_params(device.type, tune="auto", **chosen)
+    measure = measure_params(device.type, tune="auto", ladder=LADDER, **chosen)
     generation = generation_params(arguments.beams, arguments.tokens, min_length=448)
     precision = {"huggingface": measure.baseline.precision, "kernl": measure.kernl.precision}.get(engine_name)
     half = device.type == "cuda" and precision in (None, "auto", "half")
+    if engine_name.startswith(RUNG) and "packed_weights" not in LADDER[engine_name.removeprefix(RUNG)]:
+        half = False  # fp32 weights under autocast
+    ours = engine_name == "fused" or engine_name.startswith(RUNG)
+    made_on = torch.device("cpu") if ours else device
     begin = time.perf_counter()
-    model = synthetic.make(arguments.size, 0, torch.device("cpu") if engine_name == "fused" else device,
-                           torch.float16 if half else torch.float32)  # fmt: skip
+    model = synthetic.make(arguments.size, 0, made_on, torch.float16 if half else torch.float32)
     made_s = time.perf_counter() - begin
     engine: Any = WholeModel() if engine_name == "optimize_model(model)" else create(engine_name, measure)
     begin = time.perf_counter()
@@ -137,7 +156,7 @@ def child(arguments: argparse.Namespace) -> None:
     del model
     synchronize(device)
     load_s = time.perf_counter() - begin
-    features = torch.randn(1, mels, frames, device=device)
+    features = torch.randn(1, mels, frames, generator=torch.Generator().manual_seed(0)).to(device)
     begin = time.perf_counter()
     engine.warm_up(features)
     synchronize(device)
@@ -151,8 +170,9 @@ def child(arguments: argparse.Namespace) -> None:
     say({
         "engine": arguments.child, "model": arguments.size, "trained": False, "beams": arguments.beams,
         "tokens": arguments.tokens, "settings": engine.settings, "made_s": made_s, "load_s": load_s,
-        "warmup_s": warmup_s,
+        "warmup_s": warmup_s, "made_on": made_on.type,
     })  # fmt: skip
+    tokens: list[int] = []
     for line in sys.stdin:
         if line.strip() == "end":
             break
@@ -171,7 +191,7 @@ def child(arguments: argparse.Namespace) -> None:
     bandwidth = copy_bandwidth(device)
     say({
         "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features), "reserved_gib": reserved,
-        "bandwidth_gb_s": bandwidth / 1e9, "floor_ms": floor / bandwidth * 1e3,
+        "bandwidth_gb_s": bandwidth / 1e9, "last_tokens": tokens, "floor_ms": floor / bandwidth * 1e3,
     })  # fmt: skip
 
 
@@ -200,10 +220,12 @@ def parts(engine: Any, features: Any) -> dict[str, float | None]:
     import torch
 
     graphs = getattr(getattr(engine, "model", None), "graphs", None)
-    if not graphs:
+    if not graphs or "step" not in graphs:  # none, or one a position (fused/graphed.py)
         return {"encoder_ms": None, "prompt_ms": None, "step_ms": None}
-    times = {}
+    times: dict[str, float | None] = {"encode": None}
     for name, count in (("encode", 10), ("prompt", 10), ("step", 45)):
+        if name not in graphs:
+            continue
         graphs["prompt"].replay()
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()

@@ -5,7 +5,9 @@ from typing import Any
 from whisper_speedup.params import GenerationParams, MeasureParams
 
 
-def measure_params(device: str, tune: str = "never", kernl: str = "auto", **baseline: Any) -> MeasureParams:
+def measure_params(
+    device: str, tune: str = "never", kernl: str = "auto", ladder: dict[str, Any] | None = None, **baseline: Any
+) -> MeasureParams:
     """The `measure` section of a profile: the notebook's baseline, changed by `baseline`. `tune`: never by default, so
     that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision."""
     return MeasureParams.model_validate(
@@ -16,6 +18,7 @@ def measure_params(device: str, tune: str = "never", kernl: str = "auto", **base
             },
             "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
+            "ladder": ladder or {},
         }
     )  # fmt: skip
 

@@ -59,14 +59,13 @@ def judge(folder: Path, audio: bool = True) -> None:
 
 
 def report_everything(folder: Path) -> None:
-    """Let the runs report what an engine may report: its steps, where its time goes, and its rung of the ladder."""
+    """Let the runs report what an engine may report: its steps, where its time goes."""
     context = read_json(folder / "context.json")
     for engine, run in context["runs"].items():
         run["step_floor"] = FLOOR
         whole = read_json(folder / "metrics.json")[f"{engine}.total_s"]
         parts = {"encoder_s": 0.3, "prefill_s": 0.05, "steps_s": 0.55, "host_s": 0.1}
         run["breakdown"] = {**{key: whole * share for key, share in parts.items()}, "step_s": 0.0021}
-    context["runs"]["fused"]["ladder"] = {"step": 1, "label": "everything"}
     write_json(folder / "context.json", context)
 
 

@@ -65,6 +65,7 @@ def profile(**report: Any) -> Profile:
     """The bundled profile's shape."""
     return Profile.model_validate(
         {
+            "engines": ["fused"],
             "data": {"source": "samples", "clips": None, "variations": None},
             "model": {"source": "bundled", "name": "tiny.en"},
             "generation": {
@@ -91,6 +92,7 @@ def profile(**report: Any) -> Profile:
                 "kernl": {"precision": "auto"},
                 "kernl_upstream": {"python": None},
                 "kernl_phantom": {"precision": "auto"},
+                "ladder": {},
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

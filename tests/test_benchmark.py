@@ -18,7 +18,7 @@ from whisper_speedup import benchmark
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import EngineLost, NotANumberError, UserError
+from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.lock import only_one
 from whisper_speedup.params import Folder, GenerationParams, Local, Profile
@@ -420,3 +420,19 @@ def test_two_runs_at_once(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> 
             decode(profile, engine, monkeypatch)
         assert engine.calls == []
     decode(profile, Deaf(), monkeypatch)
+
+
+def test_an_engine_that_leaves_itself_out_has_a_run_that_says_why(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Elsewhere(Counting):
+        def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
+            raise LeftOutError("counting is left out, because it needs fingers.")
+
+    monkeypatch.setattr(benchmark, "create", lambda name, measure: Elsewhere())
+    run = benchmark.decode(profile, "p", "counting")
+    assert read_jsonl(run / "results.jsonl") == []
+    about = read_json(run / "run.json")
+    assert about["left_out"] == "counting is left out, because it needs fingers."
+    assert (about["engine"], about["profile"]) == ("counting", "p")
+    assert capsys.readouterr().err.endswith("counting is left out, because it needs fingers.\n")

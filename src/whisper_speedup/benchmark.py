@@ -24,7 +24,7 @@ from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation, Watched
-from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
+from whisper_speedup.errors import ClipError, EngineLost, LeftOutError, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.lock import only_one
 from whisper_speedup.measure import conditions, memory
@@ -51,7 +51,8 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
     rows decoded so far. It stays when the run ends early, however that happens, and the next run with the same inputs
     goes on from there. Raises UserError for what the user can mend, a GPU that fails, a full disk and another process
-    that runs the same stage included.
+    that runs the same stage included. An engine that leaves itself out here (LeftOutError) has a run that says why, of
+    no rows.
     """
     engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
@@ -75,9 +76,22 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
         return log_mel(manifest.load_audio(manifest_path, row), extractor).to(device)
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
+    run = folder / "runs" / engine_name
+    belongs = {
+        "data_sha256": sha256(manifest_path),
+        "weights_sha256": weights_sha256(model),
+        "model_sha256": model_sha256(model),
+    }
     with one_sentence():
         begin = time.perf_counter()
-        engine.load(model_dir, profile.generation, device)
+        try:
+            engine.load(model_dir, profile.generation, device)
+        except LeftOutError as reason:
+            print(reason, file=sys.stderr, flush=True)
+            write_jsonl(run / "results.jsonl", [])
+            why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
+            write_json(run / "run.json", {**why, **belongs})
+            return run
         synchronize(device)
         load_s = time.perf_counter() - begin
         readable = [row for row in rows if row.error is None]
@@ -97,9 +111,7 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
         "dtype": engine.dtype,
         "threads": torch.get_num_threads(),
         "environment": fingerprint(),
-        "data_sha256": sha256(manifest_path),
-        "weights_sha256": weights_sha256(model),
-        "model_sha256": model_sha256(model),
+        **belongs,
         "source_sha256": source_sha256(engine_name),
     }
     asked = {"generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup}
@@ -136,7 +148,6 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
             about |= engine.process()
         engine.close()
         about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
-        run = folder / "runs" / engine_name
         write_jsonl(run / "results.jsonl", (partial.rows[row.id] for row in rows))
         write_json(run / "run.json", {**about, "results_sha256": sha256(run / "results.jsonl")})
     partial.remove()

@@ -175,8 +175,10 @@ def _report(parsed: argparse.Namespace) -> None:
 def _profile(parsed: argparse.Namespace) -> None:
     if parsed.name is None:
         load_profile(load_params().profile)
-    else:
-        use_profile(parsed.name)
+        return
+    use_profile(parsed.name)
+    params = load_params()
+    print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
 
 
 def _alone(profile_name: str, stage: str) -> AbstractContextManager[None]:

@@ -7,6 +7,10 @@ class UserError(Exception):
     """What is wrong, where, and what to do, in one sentence. Never a traceback."""
 
 
+class LeftOutError(UserError):
+    """This machine cannot run an engine that a profile names for others: the run goes on without it and says so."""
+
+
 class EngineLost(UserError):
     """The engine itself is gone: no utterance after this one can be decoded, so the run ends here."""
 

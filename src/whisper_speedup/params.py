@@ -6,10 +6,10 @@ refused. Each error is one sentence that names the file, the field and what it t
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.errors import UserError, detail, plain, shown
 from whisper_speedup.files import write_text
@@ -17,6 +17,13 @@ from whisper_speedup.files import write_text
 BASELINE = "huggingface"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 EngineName = Literal["fused", "kernl", "kernl_upstream", "kernl_phantom"]
+# The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
+Switch = Literal[
+    "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
+]  # fmt: skip
+SWITCHES: tuple[Switch, ...] = get_args(Switch)
+PLAIN_SWITCHES = SWITCHES[:3]
+RUNG = "ladder."  # what an engine's name begins with when it is a rung: ladder.NAME is measure.ladder.NAME
 SyntheticSize = Literal[
     "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en",
     "large", "large-v2", "large-v3", "large-v3-turbo",
@@ -28,11 +35,21 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _known_engine(name: str) -> str:
+    known = get_args(EngineName)
+    if name not in known and not re.fullmatch(re.escape(RUNG) + "[a-z0-9_]+", name):
+        raise ValueError(f"engines are {', '.join(known)} and {RUNG}NAME for a rung of the profile's measure.ladder")
+    return name
+
+
+Engines = Annotated[list[Annotated[str, AfterValidator(_known_engine)]], Field(min_length=1)]
+
+
 class Params(Section):
     """params.yaml: which profile is in force, and which optimised engines run beside the baseline."""
 
     profile: Annotated[str, Field(pattern=f"^{NAME}$")]
-    engines: Annotated[list[EngineName], Field(min_length=1)]
+    engines: Engines
 
 
 class Variations(Section):
@@ -161,8 +178,29 @@ class KernlPhantomParams(Section):
     precision: Literal["auto", "half", "float32"]
 
 
+def _whole_rungs(ladder: dict[str, list[Switch]]) -> dict[str, list[Switch]]:
+    seen: dict[frozenset[Switch], str] = {}
+    for name, on in ladder.items():
+        for number, switch in enumerate(SWITCHES[len(PLAIN_SWITCHES) :], len(PLAIN_SWITCHES)):
+            missing = [needed for needed in SWITCHES[:number] if needed not in on]
+            if switch in on and missing:
+                raise ValueError(f"rung {name} has {switch} without {missing[0]}, which it needs")
+        other = seen.setdefault(frozenset(on), name)
+        if other != name:
+            raise ValueError(f"rungs {other} and {name} are the same")
+    return ladder
+
+
+Ladder = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], list[Switch]], AfterValidator(_whole_rungs)
+]  # fmt: skip
+
+
 class MeasureParams(Section):
-    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times."""
+    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times.
+
+    `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
@@ -173,6 +211,7 @@ class MeasureParams(Section):
     kernl: KernlParams
     kernl_upstream: KernlUpstreamParams
     kernl_phantom: KernlPhantomParams
+    ladder: Ladder
 
 
 class ReportParams(Section):
@@ -183,8 +222,9 @@ class ReportParams(Section):
 
 
 class Profile(Section):
-    """profiles/NAME.yaml, complete."""
+    """profiles/NAME.yaml, complete. `engines`: what `make reproduce PROFILE=NAME` writes into params.yaml."""
 
+    engines: Engines
     data: Annotated[Samples | LibriSpeech | Folder, Field(discriminator="source")]
     model: Annotated[Bundled | Hub | Local | Synthetic, Field(discriminator="source")]
     generation: GenerationParams
@@ -214,13 +254,25 @@ def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
 
 
 def use_profile(name: str, path: Path = Path("params.yaml"), folder: Path = Path("profiles")) -> None:
-    """Put a profile in force: write its name into params.yaml, comments kept. Raises UserError, nothing written."""
-    load_profile(name, folder)
-    load_params(path)
-    text = path.read_text(encoding="utf-8")
-    changed, count = re.subn(r"(?m)^profile:.*$", f"profile: {name}", text)
-    if count != 1:
-        raise UserError(f"{path} has {count} lines that begin with profile: write one such line.")
+    """Put a profile in force: write its name and its engines into params.yaml, comments kept. Raises UserError,
+    nothing written.
+    """
+    profile = load_profile(name, folder)
+    changes = {"profile": (r"(?m)^profile:.*$", f"profile: {name}")}
+    if load_params(path).engines != profile.engines:
+        lines = "\n".join(["engines:", *(f"  - {engine}" for engine in profile.engines)])
+        changes["engines"] = (r"(?m)^engines:.*(\n\s*- .*)*$", lines)
+    text = changed = path.read_text(encoding="utf-8")
+    for key, (pattern, line) in changes.items():
+        changed, count = re.subn(pattern, line, changed)
+        if count != 1:
+            raise UserError(f"{path} has {count} lines that begin with {key}: write one such line.")
+    try:
+        told = yaml.safe_load(changed)
+    except yaml.YAMLError:
+        told = None
+    if told is None or (told.get("engines") != profile.engines and "engines" in changes):
+        raise UserError(f"{path} has its engines in a form that cannot be replaced: write them as a list, one a line.")
     if changed != text:
         write_text(path, changed)
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
-from whisper_speedup.fused.decoder import _cross_attend
+from whisper_speedup.fused.attention import attend_transposed
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK, with_phantom_keys, with_phantom_values
 from whisper_speedup.fused.settings import decoding_settings
@@ -52,8 +52,8 @@ def attended(draw: Draw, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     chance = torch.Generator().manual_seed(count)
     query = draw(5, 6, 64, generator=chance)
     keys, values = (draw(6, count, 64, generator=chance) for _ in range(2))
-    right = _cross_attend(query, keys.transpose(1, 2), values)
-    phantom = _cross_attend(query, with_phantom_keys(keys.transpose(1, 2)), with_phantom_values(values))
+    right = attend_transposed(query, keys.transpose(1, 2), values)
+    phantom = attend_transposed(query, with_phantom_keys(keys.transpose(1, 2)), with_phantom_values(values))
     return right, phantom, *(block_by_block(query, keys, values, whole) for whole in (True, False))
 
 

@@ -170,7 +170,9 @@ def test_the_engine_tunes_when_it_may(
     monkeypatch.setattr("whisper_speedup.fused.device_model.DeviceWhisper", SimpleNamespace)
     monkeypatch.setattr(
         "whisper_speedup.fused.device_model.DeviceWhisper",
-        lambda model, settings, device, dtype, launch, weights: SimpleNamespace(launch=launch, weights=weights),
+        lambda model, settings, device, dtype, launch, weights, encoder_graph: SimpleNamespace(
+            launch=launch, weights=weights
+        ),
     )
     for _ in range(2):
         before = len(fake.timer.seen)

@@ -124,6 +124,11 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
         beam_update.beam_update(
             state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, early, launch.update_warps
         )
+    # fused/device_search.py: one tile as wide as the vocabulary, and room for every position.
+    state, peak = beam_update.BeamState(448, torch.device("cpu")), torch.empty(1, 8)
+    candidates = torch.empty(1, 8, 2 * beams, dtype=torch.int64)
+    for sources in (1, beams):
+        beam_update.beam_update(state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, False)
     return recorders
 
 

@@ -204,6 +204,14 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
     assert not {"huggingface", "fused", "data", "model"} & set(ran)
 
 
+def test_a_rung_runs_again_when_its_own_parts_change(project: Project) -> None:
+    project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": [], "high": ["ancestry"]})
+    project.edit("params.yaml", "engines", value=["ladder.low", "ladder.high", "fused"])
+    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "ladder.high", "compare", "report"])
+    project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": ["packed_weights"], "high": ["ancestry"]})
+    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "compare", "report"])
+
+
 def test_another_profile_runs_everything_and_the_first_comes_back(project: Project) -> None:
     before = project.timings()
     shutil.copy("profiles/bundled.yaml", "profiles/other.yaml")

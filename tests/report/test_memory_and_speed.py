@@ -91,21 +91,3 @@ def test_where_the_time_goes(results):
     assert [title for _, title in table.columns] == ["Encoder", "Prompt", "Decode steps", "Sum"]
     ((_, label, _, cells),) = table.rows
     assert (label, cells, table.unit) == ("Fused", ["2.00", "0.50", "1.50", "4.00"], "s")
-
-
-def test_the_waterfall_goes_from_the_baseline_down(results):
-    context, metrics, latency = results()
-    for step, (name, speedup) in enumerate({"graphs": 4.0, "cross_attention": 2.0}.items()):
-        context["engines"].append(name)
-        context["runs"][name] = context["runs"]["fused"] | {"ladder": {"step": 2 - step, "label": name}}
-        metrics |= {f"{name}.speedup": speedup}
-        context["comparisons"][name] = context["comparisons"]["fused"]
-        for row in latency:
-            row["engines"][name] = row["engines"]["fused"]
-    metrics["huggingface.total_s"] = 40.0
-    table = speed(context, metrics, latency).ladder
-    assert [(label, *cells) for _, label, _, cells in table.rows] == [
-        ("Hugging Face", "40.0", "\N{EN DASH}", "1.00\N{MULTIPLICATION SIGN}"),
-        ("cross_attention", "20.0", "20.0 s", "2.00\N{MULTIPLICATION SIGN}"),
-        ("graphs", "10.0", "10.0 s", "4.00\N{MULTIPLICATION SIGN}"),
-    ]  # fmt: skip

@@ -58,10 +58,11 @@ class Inputs:
     model: dict[str, Any]
     weights_sha256: str
     runs: list[Run]  # the baseline first
+    left_out: dict[str, str]  # engines that this machine cannot run, and why
 
 
 def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
-    """Read build/PROFILE: the manifest, model.json and the run of each engine, baseline first.
+    """Read build/PROFILE: the manifest, model.json and the run of each engine, baseline first, but for those left out.
 
     Raises UserError for what is missing, damaged, or was made from other data, other weights or another profile.
     """
@@ -73,9 +74,15 @@ def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
     digest, weights = sha256(manifest_path), weights_sha256(model)
     runs = [_read_run(build / "runs" / engine, engine) for engine in engines]
     made_with = {"data_sha256": digest, "weights_sha256": weights, "model_sha256": model_sha256(model)}
+    left_out = {run.engine: str(run.about["left_out"]) for run in runs if "left_out" in run.about}
+    runs = [run for run in runs if run.engine not in left_out]
     for run in runs:
         _check(run, manifest, made_with, profile_name)
-    return Inputs(manifest, digest, model, weights, runs)
+    if len(runs) == 1:
+        raise UserError(
+            f"none of params.yaml's engines runs on this machine ({' '.join(left_out.values())}): name one that does."
+        )
+    return Inputs(manifest, digest, model, weights, runs, left_out)
 
 
 def _read_run(folder: Path, engine: str) -> Run:

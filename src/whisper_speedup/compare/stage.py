@@ -81,12 +81,13 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
     """latency.jsonl's numbers as a table for `dvc plots` and spreadsheets: a row an utterance, a column an engine.
 
-    Seconds; an empty cell where there is no output. `tokens` are the baseline's. Names and texts are left out.
+    Seconds; an empty cell where there is no output, and for an engine left out.
+    `tokens` are the baseline's. Names and texts are not in it.
     """
     lines = [["utterance", "audio_s", "tokens", *engines]]
     for number, row in enumerate(latency, 1):
         tokens = row["engines"][engines[0]]["tokens"]
-        seconds = [row["engines"][engine]["seconds"] for engine in engines]
+        seconds = [row["engines"].get(engine, {}).get("seconds") for engine in engines]
         lines.append(["" if value is None else str(value) for value in (number, row["duration_s"], tokens, *seconds)])
     return "".join(",".join(line) + "\n" for line in lines)
 
@@ -229,6 +230,7 @@ def _context(
         },
         "params": params.model_dump(mode="json"),
         "engines": [run.engine for run in inputs.runs],
+        "left_out": inputs.left_out,
         "baseline": BASELINE,
         "environment": environment,
         "model": {key: value for key, value in inputs.model.items() if key != "path"},

@@ -4,7 +4,7 @@ from typing import get_args
 
 from whisper_speedup.engines.protocol import Engine
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BASELINE, EngineName, MeasureParams
+from whisper_speedup.params import BASELINE, RUNG, EngineName, FusedParams, MeasureParams
 
 
 def create(name: str, measure: MeasureParams) -> Engine:
@@ -17,6 +17,14 @@ def create(name: str, measure: MeasureParams) -> Engine:
         from whisper_speedup.engines.fused import Fused
 
         return Fused(measure.fused)
+    if name.startswith(RUNG):
+        from whisper_speedup.engines.fused import Fused
+
+        on = measure.ladder.get(name.removeprefix(RUNG))
+        if on is None:
+            known = ", ".join(RUNG + rung for rung in measure.ladder) or "none"
+            raise UserError(f"the profile's measure.ladder has no rung for {name}: its rungs are {known}.")
+        return Fused(FusedParams(precision="auto", tune="auto"), name, on)
     if name == "kernl":
         from whisper_speedup.engines.kernl import Kernl
 

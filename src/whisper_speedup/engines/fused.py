@@ -1,6 +1,10 @@
-"""Our engine behind the Protocol: packed weights, shared cross-attention, beam search of our own."""
+"""Our engine behind the Protocol: packed weights, shared cross-attention, beam search of our own.
+
+A rung of the ladder is the same engine with some of its parts left out: fused/switches.py.
+"""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +20,36 @@ from whisper_speedup.fused.device_checks import check_device, needed_bytes, refu
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
+from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.measure.parts import Stopwatch, unwatched
-from whisper_speedup.params import FusedParams, GenerationParams
+from whisper_speedup.params import FusedParams, GenerationParams, Switch
 from whisper_speedup.prompt import prompt_tokens
 
 
 class Fused:
-    """Decodes with FusedWhisper: the same tokens as transformers' `generate` with the same settings."""
+    """Decodes with FusedWhisper: the same tokens as transformers' `generate` with the same settings.
 
-    name = "fused"
+    `rung`: the parts to switch on, for one of the ladder's; None for all that the device has. `settings["on"]` says
+    which they were.
+    """
 
-    def __init__(self, params: FusedParams) -> None:
+    def __init__(self, params: FusedParams, name: str = "fused", rung: Sequence[Switch] | None = None) -> None:
+        self.name = name
         self.params = params
+        self.rung = rung
         self.settings: dict[str, Any] = params.model_dump()
         self.prompt: list[int | None] = []
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         """Load and pack the weights. Raises UserError for settings, or a GPU, that the engine does not serve."""
         quiet_transformers()
-        half = self._precision(device) == "half"
-        if half:
-            check_device(device)  # before gigabytes are read
-        dtype = torch.float16 if half else torch.float32
+        chosen = self._check(device)  # before gigabytes are read
+        dtype = torch.float16 if chosen == "half" else torch.float32
         self.use(load_model(model_dir, dtype, "sdpa"), generation, device)
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
         """Pack a model that is already in memory, on any device; it may be freed afterwards."""
-        chosen = self.settings["precision"] = self._precision(device)
+        chosen = self.settings["precision"] = self._check(device)
         self.device = device
         dtype = torch.float16 if chosen == "half" else torch.float32
         self.dtype = str(dtype).removeprefix("torch.")
@@ -51,28 +58,58 @@ class Fused:
         self.prompt = prompt_tokens(model, arguments)
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
-        if chosen == "half":
-            check_device(device)
+        unserved = self._unserved(settings, chosen)
+        if self.rung is not None:
+            check_rung(self.name, self.rung, device, unserved)
+        on = self.settings["on"] = list(everything(device, unserved) if self.rung is None else self.rung)
         if device.type == "cuda":
             check_memory(self.name, needed_bytes(model, settings, dtype), device)
-        if chosen == "half":
-            self._use_kernels(model, settings, dtype)
-        if self.model is None:
-            self.model = FusedWhisper(model, settings, device, dtype)
+        if "kernels" in on:
+            self._use_kernels(model, settings, dtype, "encoder_graph" in on)
+        elif "step_graph" in on:
+            from whisper_speedup.fused.graphed import GraphedWhisper
+
+            self.model = GraphedWhisper(model, settings, device, dtype, "device_search" in on)
+        else:
+            self.model = FusedWhisper(model, settings, device, dtype, off=switched_off(on))
+
+    def _check(self, device: torch.device) -> str:
+        """The precision. Raises UserError for a device that does not run this engine, or this rung of it."""
+        chosen = precision.resolve("fused", self.params.precision, device, on_gpu="half")
+        if self.rung is not None:
+            check_rung(self.name, self.rung, device)
+            if device.type == "cuda" and "packed_weights" not in self.rung:
+                chosen = "autocast"  # fp32 weights, as the baseline
+        if chosen in ("half", "autocast"):
+            check_device(device)
+        return chosen
+
+    def _unserved(self, settings: DecodingSettings, precision: str) -> str | None:
+        """Why graphs and kernels cannot serve this run; None where they can, and on a CPU, which has none."""
+        if self.device.type != "cuda":
+            return None
+        if precision == "float32":
+            return "precision float32"
+        from whisper_speedup.fused.device_model import unserved
+
+        reason = unserved(settings)
+        if self.rung is None:
+            self.settings["path"] = "kernels" if reason is None else f"plain torch ({reason})"
+        return reason
 
     def _use_kernels(
-        self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
+        self,
+        model: WhisperForConditionalGeneration,
+        settings: DecodingSettings,
+        dtype: torch.dtype,
+        encoder_graph: bool = True,
     ) -> None:
-        """Pack for the kernels, where they serve these settings; tune them first on a GPU that is not known yet."""
+        """Pack for the kernels; tune them first on a GPU that is not known yet."""
         # Triton is needed from here on, and only on a GPU.
-        from whisper_speedup.fused.device_model import DeviceWhisper, unserved
+        from whisper_speedup.fused.device_model import DeviceWhisper
         from whisper_speedup.fused.device_weights import pack_device_weights
         from whisper_speedup.fused.tuning import tuned_launch_config
 
-        reason = unserved(settings)
-        self.settings["path"] = "kernels" if reason is None else f"plain torch ({reason})"
-        if reason is not None:
-            return
         gpu = torch.cuda.get_device_name(self.device)
         launch = load_launch_config(gpu, model.config.d_model)
         weights = pack_device_weights(model, self.device, dtype)
@@ -80,10 +117,9 @@ class Fused:
             with triton_errors():
                 launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
         self.settings["launch"] = launch.as_dict()
-        self.model = DeviceWhisper(model, settings, self.device, dtype, launch, weights=weights)
-
-    def _precision(self, device: torch.device) -> str:
-        return precision.resolve("fused", self.params.precision, device, on_gpu="half")
+        self.model = DeviceWhisper(
+            model, settings, self.device, dtype, launch, weights=weights, encoder_graph=encoder_graph
+        )
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""

@@ -1,8 +1,9 @@
 """The decoder in plain torch: the prompt once at batch 1, then one token for each beam."""
 
 import torch
-from torch.nn.functional import layer_norm, scaled_dot_product_attention
+from torch.nn.functional import layer_norm
 
+from whisper_speedup.fused.attention import attend
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.weights import DecoderWeights, LayerWeights, Norm
 
@@ -13,23 +14,21 @@ def prefill(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor) -> torc
     states = weights.embedding[tokens] + weights.positions[:length]
     for index, layer in enumerate(weights.layers):
         query, key, value = _qkv(weights, layer, states)
-        cache.write_prompt(index, key, value)
-        attended = _attend(query, key.transpose(0, 1)[None], value.transpose(0, 1)[None], causal=True)
-        states = _after_self_attention(weights, layer, states, attended, cache, index)
+        cache.past.write_prompt(index, key, value)
+        attended = attend(query, key.transpose(0, 1)[None], value.transpose(0, 1)[None], causal=True)
+        states, query = _to_cross_attention(weights, layer, states, attended)
+        states = _to_the_end(layer, states, cache.cross.attend_prompt(index, query))
     return _logits(weights, states[-1:])
 
 
 def step(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor, position: int) -> torch.Tensor:
-    """Run one token a beam, (beams,), at `position`; returns logits (beams, V). Reads keys through the ancestry."""
+    """Run one token a beam, (beams,), at `position`; returns logits (beams, V)."""
     states = weights.embedding[tokens] + weights.positions[position]
-    mask = cache.visible(position)
-    filled = (position + 1) * cache.beams
+    cache.past.begin_step(position)
     for index, layer in enumerate(weights.layers):
         query, key, value = _qkv(weights, layer, states)
-        cache.write(index, position, key, value)
-        keys, values = cache.keys[index][:, :, :filled], cache.values[index][:, :, :filled]
-        attended = _attend(query, keys, values, mask=mask)
-        states = _after_self_attention(weights, layer, states, attended, cache, index)
+        states, query = _to_cross_attention(weights, layer, states, cache.past.attend(index, query, key, value))
+        states = _to_the_end(layer, states, cache.cross.attend(index, query))
     return _logits(weights, states)
 
 
@@ -42,40 +41,19 @@ def _qkv(
     return query, key, value
 
 
-def _after_self_attention(
-    weights: DecoderWeights,
-    layer: LayerWeights,
-    states: torch.Tensor,
-    attended: torch.Tensor,
-    cache: Cache,
-    index: int,
-) -> torch.Tensor:
-    """The rest of a layer: output product, cross-attention, feed-forward, each with its residual."""
+def _to_cross_attention(
+    weights: DecoderWeights, layer: LayerWeights, states: torch.Tensor, attended: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Self-attention's output product with its residual, and cross-attention's query (rows, heads, head_dim)."""
     states = layer.self_out.add(attended, states)
-    query = layer.cross_query(_norm(states, layer.cross_norm)).view(-1, weights.heads, weights.head_dim)
-    attended = _cross_attend(query, cache.cross_keys[index], cache.cross_values[index])
+    return states, layer.cross_query(_norm(states, layer.cross_norm)).view(-1, weights.heads, weights.head_dim)
+
+
+def _to_the_end(layer: LayerWeights, states: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    """Cross-attention's output product and the feed-forward layers, each with its residual."""
     states = layer.cross_out.add(attended, states)
     hidden = layer.fc1.gelu(_norm(states, layer.mlp_norm))
     return layer.fc2.add(hidden, states)
-
-
-def _attend(
-    query: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    causal: bool = False,
-) -> torch.Tensor:
-    """Queries (rows, heads, head_dim) over keys and values (1, heads, n, head_dim); returns (rows, d)."""
-    attended = scaled_dot_product_attention(query.transpose(0, 1)[None], keys, values, attn_mask=mask, is_causal=causal)
-    return attended[0].transpose(0, 1).reshape(query.shape[0], -1)
-
-
-def _cross_attend(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Queries (rows, heads, head_dim) over keys (heads, head_dim, n) and values (heads, n, head_dim); (rows, d)."""
-    scores = torch.bmm(query.transpose(0, 1) * query.shape[-1] ** -0.5, keys)
-    attended = torch.bmm(torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype), values)
-    return attended.transpose(0, 1).reshape(query.shape[0], -1)
 
 
 def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:

@@ -56,7 +56,7 @@ class DeviceDecoder:
         self.candidates = torch.zeros(tiles, ROWS, 2 * beams, device=device, dtype=torch.int64)
         self.state = BeamState(positions, device)
         self.scratch = CrossAttentionScratch(weights.heads, width // weights.heads, launch.cross_shares, device)
-        self.rules = _rules(settings, size, device)
+        self.rules = vocabulary_rules(settings, size, device)
         self.zero = torch.zeros(1, dtype=torch.int32, device=device)
 
     def prompt(self, tokens: torch.Tensor, max_total: int, min_length: int) -> None:
@@ -129,7 +129,8 @@ class DeviceDecoder:
         )  # fmt: skip
 
 
-def _rules(settings: DecodingSettings, size: int, device: torch.device) -> torch.Tensor:
+def vocabulary_rules(settings: DecodingSettings, size: int, device: torch.device) -> torch.Tensor:
+    """(size,) int8: which tokens may not come next, and when, as kernels/vocabulary.py reads it."""
     rules = torch.zeros(size, dtype=torch.int8)
     rules[list(settings.suppress)] |= SUPPRESSED
     rules[list(settings.begin_suppress)] |= SUPPRESSED_AT_BEGIN

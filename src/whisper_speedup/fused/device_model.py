@@ -17,6 +17,7 @@ from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.launch import LaunchConfig
+from whisper_speedup.fused.run_ahead import run_ahead
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_update import read_hypothesis
@@ -39,7 +40,8 @@ class DeviceWhisper:
     """A Whisper on one GPU with fixed settings; buffers and graphs are made once, and nothing is allocated after.
 
     `graphs=False` launches kernel by kernel: for a CPU with Triton's interpreter, and for profiling. `weights` are the
-    model's, where they are packed already.
+    model's, where they are packed already. `encoder_graph=False` launches the encoder's kernels one by one, for the
+    ladder.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class DeviceWhisper:
         launch: LaunchConfig,
         graphs: bool = True,
         weights: DeviceWeights | None = None,
+        encoder_graph: bool = True,
     ) -> None:
+        self.encoder_graph = encoder_graph
         self.device, self.dtype, self.launch = device, dtype, launch
         self.part: Part = unwatched
         self.frames = model.config.max_source_positions * 2
@@ -110,11 +114,12 @@ class DeviceWhisper:
         torch.cuda.empty_cache()  # what the kernel-by-kernel runs took; the graphs have a pool of their own
         pool = torch.cuda.graph_pool_handle()
         for name, run in work.items():
+            if name == "encode" and not self.encoder_graph:
+                continue
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
                 run()
             self.graphs[name] = graph
-        self.events = [torch.cuda.Event() for _ in range(2)]
         torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
@@ -163,16 +168,15 @@ class DeviceWhisper:
         done = self.decoder.state.host_done
         done.zero_()
         with self.part("encoder"):
-            self.graphs["encode"].replay()
+            if self.encoder_graph:
+                self.graphs["encode"].replay()
+            else:
+                self._encode()
         with self.part("prefill"):
             self.graphs["prompt"].replay()
-        self.events[0].record()
-        step = self.graphs["step"]
-        for index in range(1, self.settings.max_total(0) - self.prompt_length):
+
+        def step() -> None:
             with self.part("steps"):
-                step.replay()
-            self.events[index % 2].record()
-            self.events[(index - 1) % 2].synchronize()
-            if done[0]:
-                break
-        torch.cuda.current_stream(self.device).synchronize()
+                self.graphs["step"].replay()
+
+        run_ahead([step] * (self.settings.max_total(0) - self.prompt_length - 1), done, self.device)

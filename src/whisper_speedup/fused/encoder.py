@@ -12,7 +12,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
 from whisper_speedup.fused.linear import Linear
-from whisper_speedup.fused.weights import Norm, copy_linear, copy_norm
+from whisper_speedup.fused.weights import Norm, copier, copy_linear, copy_norm
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,14 @@ class EncoderLayer:
 class Encoder:
     """Log-mel features to encoder states, with weights of its own on one device."""
 
-    def __init__(self, model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype, pack: bool = True
+    ) -> None:
         encoder = model.model.encoder
+        to = copier(device, dtype, pack)
 
-        def to(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.detach().to(device=device, dtype=dtype).contiguous()
+        def linear(*modules: torch.nn.Linear) -> Linear:
+            return copy_linear(to, *modules, pack=pack)
 
         self.dtype = dtype
         self.heads = model.config.encoder_attention_heads
@@ -45,11 +48,11 @@ class Encoder:
         self.layers = [
             EncoderLayer(
                 attention_norm=copy_norm(to, layer.self_attn_layer_norm),
-                qkv=tuple(copy_linear(to, *modules) for modules in self._together(layer.self_attn, device)),
-                out=copy_linear(to, layer.self_attn.out_proj),
+                qkv=tuple(linear(*modules) for modules in self._together(layer.self_attn, device)),
+                out=linear(layer.self_attn.out_proj),
                 mlp_norm=copy_norm(to, layer.final_layer_norm),
-                fc1=copy_linear(to, layer.fc1),
-                fc2=copy_linear(to, layer.fc2),
+                fc1=linear(layer.fc1),
+                fc2=linear(layer.fc2),
             )
             for layer in encoder.layers
         ]

@@ -22,12 +22,15 @@ class Linear:
     """y = x W^T + b for rows x (rows, inputs); W (outputs, inputs), b (outputs,) or None.
 
     `few_rows` says that a call brings about as many rows as there are beams, so that reading W is what takes time.
+    `pack=False` keeps W as it is.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, few_rows: bool = False) -> None:
+    def __init__(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, few_rows: bool = False, pack: bool = True
+    ) -> None:
         self.bias = bias
-        self.half = _pack_half(weight, bias) if few_rows else None
-        self.packed = _pack(weight) if self.half is None else None
+        self.half = _pack_half(weight, bias) if few_rows and pack else None
+        self.packed = _pack(weight) if self.half is None and pack else None
         self.weight = weight if self.half is None and self.packed is None else None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:

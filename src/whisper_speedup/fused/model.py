@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -14,6 +16,7 @@ from whisper_speedup.fused.decoder import prefill, step
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.fused.switches import Off
 from whisper_speedup.fused.weights import LayerStack, pack_decoder
 from whisper_speedup.measure.parts import Part, unwatched
 
@@ -22,7 +25,8 @@ class FusedWhisper:
     """A Whisper packed for decoding one utterance at a time with fixed settings.
 
     Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
-    it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch.
+    it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch;
+    `off` names parts left out for the ladder. Without packed weights on a GPU, `dtype` is fp32 and autocast to fp16.
     """
 
     def __init__(
@@ -33,19 +37,26 @@ class FusedWhisper:
         dtype: torch.dtype,
         phantom_block: int | None = None,
         stack: LayerStack | None = None,
+        off: Off = frozenset(),
     ) -> None:
         self.part: Part = unwatched
+        self.off = off
+        pack = "packed_weights" not in off
+        self.autocast = device.type == "cuda" and not pack
         self.device = device
         self.phantom_block = phantom_block
         self.dtype = dtype
-        self.weights = pack_decoder(model, device, dtype, stack)
-        self.encoder = Encoder(model, device, dtype)
+        self.weights = pack_decoder(model, device, dtype, stack, pack)
+        self.encoder = Encoder(model, device, dtype, pack)
         self.frames = model.config.max_source_positions * 2
         self._use(settings)
 
     def _use(self, settings: DecodingSettings) -> None:
         self.settings = settings
-        self.cache = Cache(self.weights, settings.num_beams, settings.max_positions, self.phantom_block)
+        kept = torch.float16 if self.autocast else self.dtype
+        self.cache = Cache(
+            self.weights, settings.num_beams, settings.max_positions, self.phantom_block, self.off, kept
+        )  # fmt: skip
         self.suppression = Suppression(settings, self.device)
         not_language = torch.ones(self.weights.embedding.shape[0], dtype=torch.bool, device=self.device)
         not_language[list(settings.languages)] = False
@@ -57,7 +68,6 @@ class FusedWhisper:
         other._use(settings)
         return other
 
-    @torch.inference_mode()
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
         """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up."""
         settings = replace(self.settings, min_length=self.settings.max_positions) if longest else self.settings
@@ -70,7 +80,17 @@ class FusedWhisper:
                 prompt.extend(self._prompt())
             return self._search(settings, prompt, settings.max_total(segment))
 
-        return decode_windows(features, self.frames, settings, decode)
+        with self._modes():
+            return decode_windows(features, self.frames, settings, decode)
+
+    @contextmanager
+    def _modes(self) -> Iterator[None]:
+        """No gradients. Autocast keeps its casts in no_grad and not in inference_mode (PyTorch PR 165068)."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad() if self.autocast else torch.inference_mode())
+            if self.autocast:
+                stack.enter_context(torch.autocast("cuda", dtype=torch.float16, cache_enabled=True))
+            yield
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode to the length limit once."""
@@ -83,11 +103,17 @@ class FusedWhisper:
             logits = prefill(self.weights, self.cache, torch.tensor(prompt, device=self.device))
         while search.advance(logits):
             with self.part("steps"):
-                self.cache.reorder(search.parents)
-                logits = step(self.weights, self.cache, search.tokens, search.length - 1)
-        best = search.result()
+                logits = self._step(search.tokens, search.parents, search.length - 1)
+        return self._checked(search.result())
+
+    def _step(self, tokens: torch.Tensor, parents: torch.Tensor, position: int) -> torch.Tensor:
+        """Logits (beams, V) behind `tokens` (beams,), each from the beam in `parents`."""
+        self.cache.reorder(parents)
+        return step(self.weights, self.cache, tokens, position)
+
+    def _checked(self, best: Hypothesis) -> Hypothesis:
         if math.isnan(best.score):  # NaN is above all numbers for topk and argmax, so it wins and its score shows it
-            raise NotANumberError("measure.fused.precision", self.dtype != torch.float32)
+            raise NotANumberError("measure.fused.precision", self.autocast or self.dtype != torch.float32)
         return best
 
     def _prompt(self) -> list[int]:

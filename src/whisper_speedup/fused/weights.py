@@ -74,34 +74,45 @@ def copy_norm(to: Copy, module: torch.nn.LayerNorm) -> Norm:
     return Norm(to(module.weight), to(module.bias), module.eps)
 
 
-def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False) -> Linear:
-    """One product for several modules with the same input: their outputs side by side."""
-    biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
-    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows)
-
-
-def pack_stack(decoder: WhisperDecoder, device: torch.device, dtype: torch.dtype) -> LayerStack:
-    """Copy a transformers Whisper decoder into packed form on `device` in `dtype`."""
+def copier(device: torch.device, dtype: torch.dtype, pack: bool = True) -> Copy:
+    """To `device` in `dtype`. Not packed means fp32 weights under autocast on a GPU, which keeps its casts for as long
+    as its context lasts, but only those of leaves that ask for a gradient.
+    """
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.detach().to(device=device, dtype=dtype).contiguous()
+        copied = tensor.detach().to(device=device, dtype=dtype).contiguous()
+        return copied if pack else copied.detach().requires_grad_()
+
+    return to
+
+
+def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False, pack: bool = True) -> Linear:
+    """One product for several modules with the same input: their outputs side by side."""
+    biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
+    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows, pack)
+
+
+def pack_stack(decoder: WhisperDecoder, device: torch.device, dtype: torch.dtype, pack: bool = True) -> LayerStack:
+    """Copy a transformers Whisper decoder into packed form on `device` in `dtype`."""
+    to = copier(device, dtype, pack)
+
+    def linear(*modules: torch.nn.Linear, few_rows: bool = True) -> Linear:
+        return copy_linear(to, *modules, few_rows=few_rows, pack=pack)
 
     layers: list[WhisperDecoderLayer] = list(decoder.layers)
     return LayerStack(
         layers=tuple(
             LayerWeights(
                 self_norm=copy_norm(to, layer.self_attn_layer_norm),
-                qkv=copy_linear(
-                    to, layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj, few_rows=True
-                ),
-                self_out=copy_linear(to, layer.self_attn.out_proj, few_rows=True),
+                qkv=linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                self_out=linear(layer.self_attn.out_proj),
                 cross_norm=copy_norm(to, layer.encoder_attn_layer_norm),
-                cross_query=copy_linear(to, layer.encoder_attn.q_proj, few_rows=True),
-                cross_value=copy_linear(to, layer.encoder_attn.v_proj),
-                cross_out=copy_linear(to, layer.encoder_attn.out_proj, few_rows=True),
+                cross_query=linear(layer.encoder_attn.q_proj),
+                cross_value=linear(layer.encoder_attn.v_proj, few_rows=False),
+                cross_out=linear(layer.encoder_attn.out_proj),
                 mlp_norm=copy_norm(to, layer.final_layer_norm),
-                fc1=copy_linear(to, layer.fc1, few_rows=True),
-                fc2=copy_linear(to, layer.fc2, few_rows=True),
+                fc1=linear(layer.fc1),
+                fc2=linear(layer.fc2),
             )
             for layer in layers
         ),
@@ -118,10 +129,12 @@ def pack_decoder(
     device: torch.device,
     dtype: torch.dtype,
     stack: LayerStack | None = None,
+    pack: bool = True,
 ) -> DecoderWeights:
-    """Copy the decoder and the projection of a transformers Whisper; `stack`: the decoder, packed already."""
-    stack = stack if stack is not None else pack_stack(model.model.decoder, device, dtype)
+    """Copy the decoder and the projection of a transformers Whisper; `stack`: the decoder, packed already. `pack`:
+    see copier and Linear."""
+    stack = stack if stack is not None else pack_stack(model.model.decoder, device, dtype, pack)
     projection = model.proj_out.weight
     tied = projection.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
-    weight = stack.embedding if tied else projection.detach().to(device=device, dtype=dtype).contiguous()
-    return DecoderWeights(**vars(stack), projection=Linear(weight, None, few_rows=True))
+    weight = stack.embedding if tied else copier(device, dtype, pack)(projection)
+    return DecoderWeights(**vars(stack), projection=Linear(weight, None, few_rows=True, pack=pack))

@@ -60,7 +60,7 @@ def _html(page: dict[str, Any]) -> str:
     )  # fmt: skip
     css = (_PAGE / "style.css").read_text(encoding="utf-8")
     # The one rule that depends on the run: how many engines the table of utterances has columns for.
-    css += f":root {{ --others: {len(page['others'])}; }}\n"
+    css += f":root {{ --others: {len(page['compared'])}; }}\n"
     script = (_PAGE / "script.js").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(page, css=css, script=script, policy=_policy(css, script))
 

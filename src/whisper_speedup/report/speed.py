@@ -5,22 +5,12 @@ from typing import Any
 
 from whisper_speedup.report import numbers, summary
 from whisper_speedup.report.charts import times
-from whisper_speedup.report.charts.bars import Segment, bar
+from whisper_speedup.report.charts.bars import BarTable, Segment, bar
 from whisper_speedup.report.charts.canvas import Drawing
+from whisper_speedup.report.ladder import ladder
 
 Row = dict[str, Any]
 PARTS = {"encoder_s": "Encoder", "prefill_s": "Prompt", "steps_s": "Decode steps", "host_s": "Search and host"}
-
-
-@dataclass(frozen=True)
-class BarTable:
-    """`columns` are (class, title), rows (key class, label, bar, cells)."""
-
-    title: str
-    caption: str
-    unit: str
-    columns: list[tuple[str, str]]
-    rows: list[tuple[str, str, str, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -35,27 +25,30 @@ class Speed:
 def speed(context: Row, metrics: Row, latency: list[Row]) -> Speed:
     """Everything about time beyond the table of engines."""
     engines, baseline = context["engines"], context["baseline"]
-    others = [engine for engine in engines if engine != baseline]
+    shown = summary.compared(context)
     labels = {engine: summary.label(engine) for engine in engines}
     floor = step_floor(context)
     drawings = [
-        times.scatter(latency, baseline, others, labels),
-        times.distribution(latency, engines, labels),
-        times.tokens(latency, engines, labels, times.Floor(floor["seconds"]) if floor else None),
+        times.scatter(latency, baseline, shown[1:], labels),
+        times.distribution(latency, shown, labels),
+        times.tokens(latency, shown, labels, times.Floor(floor["seconds"]) if floor else None),
     ]
-    breakdown, ladder = _breakdown(context), _ladder(context, metrics)
+    breakdown, waterfall = _breakdown(context), ladder(context, metrics, latency)
     missing = []
     if not floor:
         missing.append("The bandwidth floor of a token: these runs did not record the machine's memory bandwidth.")
     if breakdown is None:
         missing.append("Where the time goes (encoder, prompt, decode steps, host): no engine of this run reports it.")
-    if ladder is None:
+    if waterfall is None:
         missing.append(
-            "What each optimisation brings by itself: that takes engines that switch them on one at a time, and this"
-            " run has none."
+            "What each optimisation brings by itself: profile ladder measures it, one switched on after the other."
         )
     return Speed(
-        [drawing for drawing in drawings if drawing], _floor_words(floor, context, latency), breakdown, ladder, missing
+        [drawing for drawing in drawings if drawing],
+        _floor_words(floor, context, latency),
+        breakdown,
+        waterfall,
+        missing,
     )
 
 
@@ -73,7 +66,7 @@ def _floor_words(floor: Row | None, context: Row, latency: list[Row]) -> str | N
         f" reads {numbers.gigabytes_a_second(floor['bandwidth_bytes_s'])}, so a token cannot take less than"
         f" {numbers.seconds(floor['seconds'])}."
     )
-    for engine in context["engines"]:
+    for engine in summary.compared(context):
         found = times.fit(latency, engine)
         taken = (context["runs"][engine].get("breakdown") or {}).get("step_s") or (found[0] if found else None)
         if taken:
@@ -98,7 +91,7 @@ def _breakdown(context: Row) -> BarTable | None:
     for place, (engine, found) in enumerate(told.items()):
         drawn = bar([Segment(f"part{i}", found.get(key) or 0.0) for i, key in enumerate(shown)], max(wholes.values()))
         cells = [column.cells[i * len(told) + place] for i in range(len(shown) + 1)]
-        rows.append((f"c{context['engines'].index(engine)}", summary.label(engine), drawn, cells))
+        rows.append((f"c{summary.places(context)[engine]}", summary.label(engine), drawn, cells))
     columns = [*((f"part{i}", PARTS[key]) for i, key in enumerate(shown)), ("", "Sum")]
     counts = {found.get("utterances") for found in told.values()} - {None}
     over = f"{counts.pop()} utterances" if len(counts) == 1 else "a few utterances"
@@ -107,30 +100,3 @@ def _breakdown(context: Row) -> BarTable | None:
         " before and after, which makes the whole a little longer."
     )
     return BarTable("Where the time goes", caption, column.unit, columns, rows)
-
-
-def _ladder(context: Row, metrics: Row) -> BarTable | None:
-    """The waterfall from the baseline: run.json's optional `ladder` {step, label} puts an engine on it."""
-    rungs = [(run["ladder"], engine) for engine, run in context["runs"].items() if run.get("ladder")]
-    rungs = [(ladder, engine) for ladder, engine in rungs if metrics.get(f"{engine}.speedup")]
-    if not rungs:
-        return None
-    baseline = context["baseline"]
-    start = float(metrics[f"{baseline}.total_s"])
-    # By the speedup, so that each rung is over the utterances that it and the baseline both decoded.
-    ordered = sorted(rungs, key=lambda rung: rung[0]["step"])
-    steps = [(ladder["label"], start / metrics[f"{engine}.speedup"]) for ladder, engine in ordered]
-    column = numbers.seconds_column([start, *(seconds for _, seconds in steps)])
-    before, after = [start, *(seconds for _, seconds in steps[:-1])], [seconds for _, seconds in steps]
-    saved = numbers.seconds_column([a - b for a, b in zip(before, after, strict=True)])
-    rows = [("c0", summary.label(baseline), bar([Segment("c0", start)], start), [column.cells[0], numbers.MISSING,
-             numbers.times(1.0)])]  # fmt: skip
-    for place, (name, seconds) in enumerate(steps):
-        low, high = sorted((before[place], seconds))
-        kind = "gain" if seconds <= before[place] else "loss"
-        drawn = bar([Segment("c1", low), Segment(kind, high - low)], start)
-        rows.append(("c1", name, drawn, [column.cells[place + 1], f"{saved.cells[place]} {saved.unit}",
-                     numbers.times(start / seconds)]))  # fmt: skip
-    columns = [("", f"Time, {column.unit}"), ("gain", "Saved by this"), ("", "Speed so far")]
-    caption = "Each optimisation switched on in turn, on top of those above it."
-    return BarTable("What each optimisation brings", caption, "", columns, rows)

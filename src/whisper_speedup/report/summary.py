@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from whisper_speedup.params import RUNG
 from whisper_speedup.report import numbers
 
 LABELS = {
@@ -16,8 +17,32 @@ DESCRIPTIONS = {
 }
 
 
+def is_rung(engine: str) -> bool:
+    """Whether an engine is a rung of the ladder: our engine with parts of it left out."""
+    return engine.startswith(RUNG)
+
+
+def compared(context: dict[str, Any]) -> list[str]:
+    """The baseline and the engines to be compared with it utterance by utterance: the rungs only where there are none
+    other, for the ladder has a picture of its own.
+    """
+    names: list[str] = context["engines"]
+    whole = [engine for engine in names if not is_rung(engine)]
+    return whole if len(whole) > 1 else names
+
+
+def places(context: dict[str, Any]) -> dict[str, int]:
+    """Each engine's place among the colours: those that are compared first, so that a picture of them agrees."""
+    shown = compared(context)
+    ordered = [*shown, *(engine for engine in context["engines"] if engine not in shown)]
+    return {engine: place % 8 for place, engine in enumerate(ordered)}
+
+
 def label(engine: str) -> str:
     """How an engine is called in prose."""
+    if is_rung(engine):
+        words = engine.removeprefix(RUNG).replace("_", " ").replace("cross attention", "cross-attention")
+        return f"Rung {words}"
     return LABELS.get(engine, engine[:1].upper() + engine[1:].replace("_", " "))
 
 
@@ -31,13 +56,15 @@ def subject(context: dict[str, Any]) -> str:
     """What the page is about, for a reader who comes to it cold."""
     names = [
         f"{label(engine)} ({DESCRIPTIONS[engine]})" if engine in DESCRIPTIONS else label(engine)
-        for engine in context["engines"]
+        for engine in compared(context)
         if engine != context["baseline"]
     ]
     others = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    rungs = len(context["engines"]) - len(compared(context))
+    between = f" {numbers.plural(rungs, 'more run')} climb from one to the other: our engine with parts of it left out."
     return (
         "One Whisper speech recognition model, the same recordings, one at a time: decoded by"
-        f" {label(context['baseline'])} transformers (the baseline) and by {others}."
+        f" {label(context['baseline'])} transformers (the baseline) and by {others}.{between if rungs else ''}"
     )
 
 

@@ -21,6 +21,7 @@ def view(
     """The template's variables. `context`, `metrics` and the rows are as `compare` writes them."""
     names, baseline = context["engines"], context["baseline"]
     others = [engine for engine in names if engine != baseline]
+    compared = summary.compared(context)
     labels = {engine: summary.label(engine) for engine in names}
     first = summary.first_engine(context)
     made, hidden = cards(differences, evidence, labels, baseline, settings.max_differences)
@@ -39,8 +40,9 @@ def view(
         "labels": labels,
         "baseline": baseline,
         "others": others,
+        "compared": compared[1:],
         "first": first,
-        "places": {engine: place % 8 for place, engine in enumerate(names)},
+        "places": summary.places(context),
         "cards": made,
         "cards_hidden": hidden,
         "differing": [(summary.label(e), summary.outputs(metrics, context, e), summary.verdicts(metrics, e))
@@ -48,7 +50,7 @@ def view(
         "rescoring": context.get("rescoring"),
         "mask": mask(context, metrics, differences),
         "failed": failed(latency, labels),
-        "utterances": utterances(latency, baseline, others, made),
+        "utterances": utterances(latency, baseline, compared[1:], made),
         "references": context["wer"][baseline]["utterances"],
         "published": published,
         "context": context,

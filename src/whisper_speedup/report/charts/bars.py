@@ -1,6 +1,6 @@
 """Bars that stand in a table's cells: the numbers beside them are the table's, so the picture needs none."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from whisper_speedup.report.charts.canvas import n
 
@@ -11,6 +11,21 @@ class Segment:
 
     kind: str
     value: float
+
+
+@dataclass(frozen=True)
+class BarTable:
+    """`columns` are (class, title), rows (key class, label, bar, cells); below them stand `terms`, (word, meaning), and
+    `notes`, sentences.
+    """
+
+    title: str
+    caption: str
+    unit: str
+    columns: list[tuple[str, str]]
+    rows: list[tuple[str, str, str, list[str]]]
+    terms: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def bar(segments: list[Segment], whole: float, start: float = 0.0) -> str:
