@@ -90,7 +90,7 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
             print(reason, file=sys.stderr, flush=True)
             write_jsonl(run / "results.jsonl", [])
             why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
-            write_json(run / "run.json", {**why, **belongs})
+            write_json(run / "run.json", {**why, **belongs, "results_sha256": sha256(run / "results.jsonl")})
             return run
         synchronize(device)
         load_s = time.perf_counter() - begin
