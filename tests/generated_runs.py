@@ -91,6 +91,7 @@ def profile(**report: Any) -> Profile:
                 "kernl": {"precision": "auto"},
                 "kernl_upstream": {"python": None},
                 "kernl_phantom": {"precision": "auto"},
+                "yardstick": None,
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

@@ -43,8 +43,13 @@ ENOUGH = 8
 BREAKDOWN = 8  # utterances whose parts are timed
 
 
-def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build")) -> Path:
+def decode(
+    profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build"), variant: str | None = None
+) -> Path:
     """Run one engine over the profile's manifest; writes build/PROFILE/runs/ENGINE/ and returns that folder.
+
+    `variant`: `profile` holds this variant of the engine, which is run for its texts alone: the folder is then
+    build/PROFILE/yardstick/VARIANT/, and nothing is timed behind the run.
 
     Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
     rows decoded so far, and stays when the run ends early. Raises UserError for what the user can mend, a GPU that
@@ -95,9 +100,10 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     asked = {"generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup}
     before = conditions.read(device)
     begin = time.perf_counter()
-    partial = Partial(folder / "partial" / f"{engine_name}.jsonl", {**made_with, **asked}, len(rows))
+    name = engine_name if variant is None else f"yardstick-{variant}"
+    partial = Partial(folder / "partial" / f"{name}.jsonl", {**made_with, **asked}, len(rows))
     with one_sentence(partial):
-        results = _decode_rows(engine, _progress(rows, engine_name), features_of, tokenizer, measure.repeats, partial)
+        results = _decode_rows(engine, _progress(rows, name), features_of, tokenizer, measure.repeats, partial)
         decode_s = time.perf_counter() - begin
         about = {
             **made_with,
@@ -112,13 +118,14 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
             "started": started,
             "conditions": {"before": before, "after": conditions.read(device)},
         }
-        if isinstance(engine, Watched):
+        if isinstance(engine, Watched) and variant is None:
             about["breakdown"] = _breakdown(engine, readable[:BREAKDOWN], features_of, device)
         if isinstance(engine, Elsewhere):
             about |= engine.process()
     engine.close()
-    about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
-    run = folder / "runs" / engine_name
+    if variant is None:
+        about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
+    run = folder / "runs" / engine_name if variant is None else folder / "yardstick" / variant
     write_jsonl(run / "results.jsonl", results)
     write_json(run / "run.json", about)
     partial.remove()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import write_text
@@ -129,6 +129,12 @@ class BaselineParams(Section):
     reorder_fix: bool
 
 
+class VariantParams(BaselineParams):
+    """The baseline with one thing changed, for its text alone (yardstick.py): also in what no profile may time."""
+
+    precision: Literal["auto", "autocast", "half", "bfloat16", "tf32", "float32", "float64"]  # type: ignore[assignment]
+
+
 class FusedParams(Section):
     """How our engine runs. `precision: auto` is fp16 on CUDA and fp32 on a CPU.
 
@@ -160,8 +166,24 @@ class KernlPhantomParams(Section):
     precision: Literal["auto", "half", "float32"]
 
 
+def _no_variant_twice(variants: list[str]) -> list[str]:
+    for place, name in enumerate(variants):
+        if name in variants[:place]:
+            raise ValueError(f"{name} stands in it twice")
+    return variants
+
+
+# One thing about the baseline that is changed: yardstick.py says what each is.
+Variant = Annotated[
+    str, Field(pattern=r"^(again|eager|sdpa|autocast|half|bfloat16|tf32|float32|float64|threads_[1-9][0-9]{0,2})$")
+]
+
+
 class MeasureParams(Section):
-    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times."""
+    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times.
+
+    `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
@@ -172,6 +194,7 @@ class MeasureParams(Section):
     kernl: KernlParams
     kernl_upstream: KernlUpstreamParams
     kernl_phantom: KernlPhantomParams
+    yardstick: Annotated[list[Variant], Field(min_length=1), AfterValidator(_no_variant_twice)] | None
 
 
 class ReportParams(Section):

@@ -17,7 +17,7 @@ from typing import Any
 
 TIE = "rounding tie"
 LOOK = "look at this"
-EPSILON = {"float16": 2.0**-6, "bfloat16": 2.0**-3, "float32": 2.0**-13}
+EPSILON = {"float16": 2.0**-6, "bfloat16": 2.0**-3, "float32": 2.0**-13, "float64": 2.0**-13}
 
 
 def arithmetic(about: dict[str, Any]) -> str:
