@@ -1,8 +1,8 @@
 """The yardstick for differences: how often the baseline's texts differ from its own when one thing about it changes.
 
-None of the variants is a better or a worse Whisper: the same weights and the same search, another order of additions or
-another rounding. An engine whose texts differ from the baseline's as often as the baseline's from its own is no further
-from it than it is from itself. Each variant is decoded as the baseline is, in a process of its own, for its texts alone.
+Every variant has the same weights and the same search, and another order of additions or another rounding. An engine
+whose texts differ from the baseline's no more often than the baseline's own variants do is no further from it than it
+is from itself. Each variant is decoded as the baseline is, in a process of its own, for its texts alone.
 """
 
 import subprocess
@@ -86,7 +86,9 @@ def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str |
         own = measure.threads if measure.threads is not None else torch.get_num_threads()
         if on_gpu:
             return "a GPU's text does not depend on the number of threads."
-        return f"the baseline itself has {variant.removeprefix(THREADS)} here." if variant == THREADS + str(own) else None
+        return (
+            f"the baseline itself has {variant.removeprefix(THREADS)} here." if variant == THREADS + str(own) else None
+        )
     if variant in ATTENTION:
         return "that is the baseline's own attention." if variant == measure.baseline.attention else None
     if variant == precision.resolve("baseline", measure.baseline.precision, device, on_gpu="autocast"):
@@ -126,7 +128,7 @@ def _kept(folder: Path, made: Row) -> bool:
 def _loaded_sources() -> dict[str, str]:
     """The package's modules in this process with their hashes, without those that only lead to decoding."""
     leading = {"__init__.py", "__main__.py", "cli.py", "params.py", "errors.py", "files.py", "yardstick.py"}
-    files = [Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+    files = [Path(path) for module in list(sys.modules.values()) if (path := getattr(module, "__file__", None))]
     names = sorted(path.relative_to(PACKAGE).as_posix() for path in files if path.is_relative_to(PACKAGE))
     return {name: sha256(PACKAGE / name) for name in names if name not in leading}
 
@@ -136,6 +138,6 @@ def _in_a_process(profile_name: str, variant: str) -> None:
     code = subprocess.run(command, check=False).returncode
     if code:
         raise UserError(
-            f"the yardstick's variant {variant} did not come to its end (exit code {code}, the reason is above): mend it,"
-            f" or take {variant} out of measure.yardstick, and run dvc repro."
+            f"the yardstick's variant {variant} did not come to its end (exit code {code}, the reason is above): mend"
+            f" it, or take {variant} out of measure.yardstick, and run dvc repro."
         )

@@ -1,6 +1,7 @@
 """Read what the earlier stages wrote, and refuse to compare what does not belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl, sha256
+
+YARDSTICK = "yardstick."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
 
 
 class Utterance(BaseModel):
@@ -58,10 +61,12 @@ class Inputs:
     model: dict[str, Any]
     weights_sha256: str
     runs: list[Run]  # the baseline first
+    yardstick: list[Run] = field(default_factory=list)  # variants of the baseline
+    left_out: dict[str, str] = field(default_factory=dict)  # variants that mean nothing here, and why
 
 
-def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
-    """Read build/PROFILE: the manifest, model.json and the run of each engine, baseline first.
+def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Sequence[str] = ()) -> Inputs:
+    """Read build/PROFILE: the manifest, model.json and the run of each engine, baseline first, and of each variant.
 
     Raises UserError for what is missing, damaged, or was made from other data, other weights or another profile.
     """
@@ -72,9 +77,14 @@ def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
     model = read_json(build / "model.json")
     digest, weights = sha256(manifest_path), weights_sha256(model)
     runs = [_read_run(build / "runs" / engine, engine) for engine in engines]
+    left_out = read_json(build / "yardstick" / "variants.json")["left_out"] if variants else {}
+    decoded = [variant for variant in variants if variant not in left_out]
+    yardstick = [_read_run(build / "yardstick" / variant, f"{YARDSTICK}{variant}") for variant in decoded]
     for run in runs:
-        _check(run, manifest, digest, weights, profile_name)
-    return Inputs(manifest, digest, model, weights, runs)
+        _check(run, run.engine, manifest, digest, weights, profile_name)
+    for run in yardstick:
+        _check(run, engines[0], manifest, digest, weights, profile_name)
+    return Inputs(manifest, digest, model, weights, runs, yardstick, left_out)
 
 
 def _read_run(folder: Path, engine: str) -> Run:
@@ -94,7 +104,7 @@ def _read_run(folder: Path, engine: str) -> Run:
     return Run(engine, read_json(folder / "run.json"), results)
 
 
-def _check(run: Run, manifest: list[Utterance], data: str, weights: str, profile_name: str) -> None:
+def _check(run: Run, made_by: str, manifest: list[Utterance], data: str, weights: str, profile_name: str) -> None:
     again = f"run dvc repro to decode with {run.engine} again."
     if run.about.get("data_sha256") != data:
         raise UserError(
@@ -104,7 +114,7 @@ def _check(run: Run, manifest: list[Utterance], data: str, weights: str, profile
         raise UserError(
             f"the run of {run.engine} was made with other weights than model.json of {profile_name}: {again}"
         )
-    if run.about.get("engine") != run.engine or run.about.get("profile") != profile_name:
+    if run.about.get("engine") != made_by or run.about.get("profile") != profile_name:
         raise UserError(f"the run of {run.engine} says it is another engine's or another profile's: {again}")
     wanted, found = [row.id for row in manifest], [row.id for row in run.results]
     if wanted != found:

@@ -5,9 +5,7 @@ import torch
 from whisper_speedup.errors import UserError
 
 
-def resolve(
-    section: str, asked: str, device: torch.device, on_gpu: str, on_cpu: tuple[str, ...] = ("float32",)
-) -> str:
+def resolve(section: str, asked: str, device: torch.device, on_gpu: str, on_cpu: tuple[str, ...] = ("float32",)) -> str:
     """`asked`, or for `auto` what a CPU and a GPU (`on_gpu`) take. `section`: the engine's key under `measure`.
 
     Raises UserError on a CPU for what is not in `on_cpu`.

@@ -10,6 +10,7 @@ from whisper_speedup.report.notices import notices
 from whisper_speedup.report.speed import speed
 from whisper_speedup.report.tiles import setting, tiles
 from whisper_speedup.report.utterances import failed, utterances
+from whisper_speedup.report.yardstick import yardstick
 
 Row = dict[str, Any]
 
@@ -22,7 +23,10 @@ def view(
     others = [engine for engine in names if engine != baseline]
     labels = {engine: summary.label(engine) for engine in names}
     first = summary.first_engine(context)
-    made, hidden = cards(differences, evidence, labels, baseline, settings.max_differences)
+    # A card for each difference of an engine; those of the baseline's variants are counted in `yardstick`.
+    of_engines = [row for row in differences if row["engine"] in labels]
+    made, hidden = cards(of_engines, evidence, labels, baseline, settings.max_differences)
+    places = {engine: place % 8 for place, engine in enumerate(names)}
     return {
         "title": settings.title,
         "subject": summary.subject(context),
@@ -39,12 +43,13 @@ def view(
         "baseline": baseline,
         "others": others,
         "first": first,
-        "places": {engine: place % 8 for place, engine in enumerate(names)},
+        "places": places,
         "cards": made,
         "cards_hidden": hidden,
         "differing": [(summary.label(e), summary.outputs(metrics, context, e), summary.verdicts(metrics, e))
                       for e in others],
         "rescoring": context.get("rescoring"),
+        "yardstick": yardstick(context, metrics, labels, places),
         "failed": failed(latency, labels),
         "utterances": utterances(latency, baseline, others, made),
         "references": context["wer"][baseline]["utterances"],
