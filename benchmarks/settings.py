@@ -15,7 +15,7 @@ def measure_params(device: str, tune: str = "never", kernl: str = "auto", **base
                 "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
             },
             "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
-            "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
+            "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"}, "yardstick": None,
         }
     )  # fmt: skip
 

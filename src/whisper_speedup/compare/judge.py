@@ -29,10 +29,13 @@ class Score:
     log_probs: list[float]
 
 
-def load(model_dir: Path, device: torch.device) -> WhisperForConditionalGeneration:
-    """The checkpoint in fp32. Eager attention: plain products, no fused kernel that brings a TF32 of its own."""
+def load(model_dir: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> WhisperForConditionalGeneration:
+    """The checkpoint; the reference has it in fp32.
+
+    Eager attention: plain products, no fused kernel that brings a TF32 of its own.
+    """
     model: Any = WhisperForConditionalGeneration.from_pretrained(
-        model_dir, dtype=torch.float32, attn_implementation="eager", use_safetensors=True
+        model_dir, dtype=dtype, attn_implementation="eager", use_safetensors=True
     )
     return model.to(device).eval()
 
@@ -52,7 +55,7 @@ class Judge:
     def score(self, features: torch.Tensor, hypotheses: list[Hypothesis]) -> list[Score]:
         """Score each hypothesis for log-mel features (1, mels, 3000); the encoder runs once."""
         with ieee_fp32():
-            features = features.to(self.model.device, torch.float32)
+            features = features.to(self.model.device, self.model.dtype)
             encoded = self.model.model.encoder(features)
             prompt = self._prompt(features)
             return [self._score(encoded, prompt, hypothesis) for hypothesis in hypotheses]
