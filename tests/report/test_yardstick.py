@@ -41,7 +41,7 @@ def test_engines_and_variants_stand_in_one_table():
     assert {found.places[row] for row in found.rows[1:]} == {0}
     assert found.left_out == [("TF32", "TF32 is a GPU's")]
     assert found.sentence == "Of 78 texts Hugging Face changes 0 when run again, 2 with fp16 and 9 with bf16."
-    assert span(context, metrics) == "Hugging Face from itself: 0 to 9"
+    assert span(context, metrics) == "Hugging Face differs from itself in 0 to 9"
 
 
 def test_what_is_rare_has_a_column_only_when_it_happened():
@@ -56,7 +56,7 @@ def test_what_is_rare_has_a_column_only_when_it_happened():
 def test_one_variant():
     context, metrics = made(eager=(0, 0, 0, 0, 0))
     assert sentence(context, metrics) == "Of 78 texts Hugging Face changes 0 with eager attention."
-    assert span(context, metrics) == "Hugging Face from itself: 0"
+    assert span(context, metrics) == "Hugging Face differs from itself in 0"
 
 
 def test_none_was_decoded():
@@ -91,5 +91,5 @@ def test_the_page_shows_it_beside_the_engines(tmp_path, monkeypatch):
     read = Page(page)
     assert "Of 3 texts Hugging Face changes 1 with fp16." in read.text
     assert "Hugging Face, fp16 1 of 3 1 of 3 1 0 0" in read.text
-    assert "Hugging Face from itself: 1" in read.text
+    assert "Hugging Face differs from itself in 1" in read.text
     assert page.count("<article") == 1  # a card for the engine's difference, none for the variant's

@@ -87,7 +87,9 @@ def verdicts(metrics: dict[str, Any], engine: str) -> str | None:
     ties, better, worse = (metrics.get(f"{engine}.{key}") for key in ("rounding_ties", "better", "worse"))
     if ties is None or better is None or worse is None or not ties + better + worse:
         return None
-    return f"{numbers.plural(ties, 'rounding tie')}, {numbers.count(better)} better, {numbers.count(worse)} worse"
+    found = [numbers.plural(ties, "rounding tie")] if ties else []
+    found += [f"{numbers.count(n)} {name}" for n, name in ((better, "better"), (worse, "worse")) if n]
+    return ", ".join(found)
 
 
 def points_interval(interval: list[float] | None) -> str | None:

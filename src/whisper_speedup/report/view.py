@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.params import ReportParams
-from whisper_speedup.report import engines, published, summary, trust
+from whisper_speedup.report import engines, numbers, published, summary, trust
 from whisper_speedup.report.cards import cards
 from whisper_speedup.report.memory import memory
 from whisper_speedup.report.notices import notices
@@ -49,6 +50,7 @@ def view(
         "differing": [(summary.label(e), summary.outputs(metrics, context, e), summary.verdicts(metrics, e))
                       for e in others],
         "rescoring": context.get("rescoring"),
+        "limits": {name: numbers.score(limit) for name, limit in EPSILON.items()},
         "yardstick": yardstick(context, metrics, labels, places),
         "failed": failed(latency, labels),
         "utterances": utterances(latency, baseline, others, made),

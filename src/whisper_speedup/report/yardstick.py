@@ -95,4 +95,5 @@ def span(context: Row, metrics: Row) -> str | None:
         return None
     found = [metrics[f"{YARDSTICK}{name}.different"] for name in names]
     least, most = numbers.count(min(found)), numbers.count(max(found))
-    return f"{summary.label(context['baseline'])} from itself: {least if least == most else f'{least} to {most}'}"
+    found_in = least if least == most else f"{least} to {most}"
+    return f"{summary.label(context['baseline'])} differs from itself in {found_in}"
