@@ -18,7 +18,7 @@ def measure_params(
             },
             "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
-            "ladder": ladder or {},
+            "ladder": ladder or {}, "yardstick": None,
         }
     )  # fmt: skip
 

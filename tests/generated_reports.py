@@ -10,6 +10,7 @@ from generated_runs import generate, params, profile
 from whisper_speedup.compare import compare
 from whisper_speedup.compare.evidence import CAP_BYTES, _base64, _mp3
 from whisper_speedup.compare.log_mel import picture
+from whisper_speedup.compare.verdict import verdict
 from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
 
 FLOOR = {"bytes": 1853562880, "bandwidth_bytes_s": 3.0e12, "seconds": 1853562880 / 3.0e12}
@@ -26,7 +27,7 @@ def speech_like(seconds: float, seed: int) -> np.ndarray:
 
 
 def judge(folder: Path, audio: bool = True) -> None:
-    """Give the differences in `folder` verdicts (every fourth to look at) and recordings, and count them."""
+    """Give the differences in `folder` verdicts (every fourth worse) and recordings, and count them."""
     rows = read_jsonl(folder / "differences.jsonl")
     evidence: list[dict[str, Any]] = []
     left = CAP_BYTES
@@ -34,7 +35,7 @@ def judge(folder: Path, audio: bool = True) -> None:
         gap = (-1) ** number * (0.031 if number % 4 == 3 else 0.0021 + number / 1e5)
         row |= {
             "reference_scores": {"baseline": -0.21, row["engine"]: -0.21 + gap}, "gap": gap, "epsilon": 2**-6,
-            "verdict": "look at this" if abs(gap) > 2**-6 else "rounding tie", "not_judged": None,
+            "verdict": verdict(gap, 2**-6), "not_judged": None,
             "fork": {
                 "baseline": {"token": 1, "text": " stew", "probability": 0.412},
                 row["engine"]: {"token": 2, "text": " supper", "probability": 0.409},
@@ -51,11 +52,13 @@ def judge(folder: Path, audio: bool = True) -> None:
     write_jsonl(folder / "differences.jsonl", rows)
     write_jsonl(folder / "evidence.jsonl", evidence)
     metrics = read_json(folder / "metrics.json")
-    look = sum(row["verdict"] == "look at this" for row in rows)
+    found = [row["verdict"] for row in rows]
+    ties, better, worse = (found.count(name) for name in ("rounding tie", "better", "worse"))
     context = read_json(folder / "context.json")
-    about = {"judged": len(rows), "look": look, "ties": len(rows) - look, "not_judged": 0, "reason": None}
+    about = {"judged": len(rows), "ties": ties, "better": better, "worse": worse, "not_judged": 0, "reason": None}
     write_json(folder / "context.json", context | {"rescoring": about | {"device": "cpu"}})
-    write_json(folder / "metrics.json", metrics | {"fused.rounding_ties": len(rows) - look, "fused.to_look_at": look})
+    counts = {"fused.rounding_ties": ties, "fused.better": better, "fused.worse": worse, "fused.not_judged": 0}
+    write_json(folder / "metrics.json", metrics | counts)
 
 
 def report_everything(folder: Path) -> None:

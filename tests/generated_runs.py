@@ -93,6 +93,7 @@ def profile(**report: Any) -> Profile:
                 "kernl_upstream": {"python": None},
                 "kernl_phantom": {"precision": "auto"},
                 "ladder": {},
+                "yardstick": None,
             },
             "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
         }

@@ -77,6 +77,8 @@ def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
         (("measure", "kernl", "precision"), "double"),
         (("measure", "kernl_upstream", "python"), ""),
         (("measure", "kernl_phantom", "precision"), "autocast"),
+        (("measure", "yardstick"), []),
+        (("measure", "yardstick"), ["again", "eager", "again"]),
         (("report", "title"), ""),
         (("model", "name"), "huge"),
         (("data", "clips"), []),
@@ -90,6 +92,12 @@ def test_a_value_out_of_range_is_one_sentence(tmp_path: Path, keys: tuple[str, .
     assert sentence.startswith(f"{tmp_path / 'bundled.yaml'}: {'.'.join(keys)} is {value!r}, but ")
     assert sentence.endswith(".")
     assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("variant", ["int8", "threads_0", "threads_1000", "threads_two", "Again", "again "])
+def test_an_unknown_variant_lists_the_known_ones(tmp_path: Path, variant: str) -> None:
+    with pytest.raises(UserError, match=rf"measure\.yardstick\.1 is {variant!r}, but .*again\|eager.*threads"):
+        load_profile("bundled", changed(tmp_path, "bundled", ("measure", "yardstick"), ["again", variant]))
 
 
 @pytest.mark.parametrize("keys", [("beams",), ("data", "beams"), ("measure", "baseline", "beams")], ids=str)

@@ -45,8 +45,13 @@ ENOUGH = 8
 BREAKDOWN = 8  # utterances whose parts are timed
 
 
-def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build")) -> Path:
+def decode(
+    profile: Profile, profile_name: str, engine_name: str, build: Path = Path("build"), variant: str | None = None
+) -> Path:
     """Run one engine over the profile's manifest; writes build/PROFILE/runs/ENGINE/ and returns that folder.
+
+    `variant`: `profile` holds this variant of the engine, which is run for its texts alone: the folder is then
+    build/PROFILE/yardstick/VARIANT/, and nothing is timed behind the run.
 
     Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
     rows decoded so far. It stays when the run ends early, however that happens, and the next run with the same inputs
@@ -56,11 +61,14 @@ def decode(profile: Profile, profile_name: str, engine_name: str, build: Path = 
     """
     engine = create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
     folder = build / profile_name
-    with only_one(folder / f".decode-{engine_name}.lock", f"decoding {profile_name} with {engine_name}"):
-        return _decode(engine, profile, profile_name, engine_name, folder)
+    what = engine_name if variant is None else f"yardstick-{variant}"
+    with only_one(folder / f".decode-{what}.lock", f"decoding {profile_name} with {what}"):
+        return _decode(engine, profile, profile_name, engine_name, folder, variant)
 
 
-def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: str, folder: Path) -> Path:
+def _decode(
+    engine: Engine, profile: Profile, profile_name: str, engine_name: str, folder: Path, variant: str | None
+) -> Path:
     manifest_path = folder / "data" / "manifest.jsonl"
     rows = manifest.read(manifest_path)
     model = read_json(folder / "model.json")
@@ -76,7 +84,7 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
         return log_mel(manifest.load_audio(manifest_path, row), extractor).to(device)
 
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    run = folder / "runs" / engine_name
+    run = folder / "runs" / engine_name if variant is None else folder / "yardstick" / variant
     belongs = {
         "data_sha256": sha256(manifest_path),
         "weights_sha256": weights_sha256(model),
@@ -120,13 +128,14 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
     before = conditions.read(device)
     session = {"started": started, "conditions": before}
     begin = time.perf_counter()
+    name = engine_name if variant is None else f"yardstick-{variant}"
     with one_sentence():
         partial = Partial(
-            folder / "partial" / f"{engine_name}.jsonl", {**made_with, **asked}, [row.id for row in rows], session
+            folder / "partial" / f"{name}.jsonl", {**made_with, **asked}, [row.id for row in rows], session
         )
     with one_sentence(partial):
         left = [row for row in rows if row.id not in partial.rows]
-        progress = _progress(left, engine_name, len(rows))
+        progress = _progress(left, name, len(rows))
         _decode_rows(engine, progress, features_of, tokenizer, measure.repeats, partial)
         decode_s = time.perf_counter() - begin
         about = {
@@ -142,12 +151,13 @@ def _decode(engine: Engine, profile: Profile, profile_name: str, engine_name: st
             "started": started,
             "conditions": {"before": before, "after": conditions.read(device)},
         }
-        if isinstance(engine, Watched):
+        if isinstance(engine, Watched) and variant is None:
             about["breakdown"] = _breakdown(engine, readable[:BREAKDOWN], features_of, device)
         if isinstance(engine, Elsewhere):
             about |= engine.process()
         engine.close()
-        about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
+        if variant is None:
+            about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
         write_jsonl(run / "results.jsonl", (partial.rows[row.id] for row in rows))
         write_json(run / "run.json", {**about, "results_sha256": sha256(run / "results.jsonl")})
     partial.remove()

@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         ("data", _data, "prepare the speech and its manifest"),
         ("model", _model, "bring the weights to this machine and record their hashes"),
         ("decode", _decode, "decode the manifest with one engine and time it"),
+        ("yardstick", _yardstick, "decode with variants of the baseline, to see how often it differs from itself"),
         ("compare", _compare, "compare the engines' runs"),
         ("report", _report, "render reports/PROFILE.html from the small files in reports/PROFILE"),
     ):
@@ -108,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--profile", help="a name in profiles/ (default: the one that params.yaml names)")
         if name == "decode":
             command.add_argument("--engine", required=True, help="huggingface, or an engine that params.yaml names")
+        if name == "yardstick":
+            command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
     chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
     return parser
@@ -152,6 +155,18 @@ def _decode(parsed: argparse.Namespace) -> None:
 
     name, profile = _load(parsed)
     decode(profile, name, parsed.engine, BUILD)
+
+
+def _yardstick(parsed: argparse.Namespace) -> None:
+    from whisper_speedup import yardstick
+
+    name, profile = _load(parsed)
+    if parsed.variant is None:
+        yardstick.run(profile, name, BUILD)
+    elif parsed.variant in (profile.measure.yardstick or []):
+        yardstick.run_one(profile, name, parsed.variant, BUILD)
+    else:
+        raise UserError(f"profiles/{name}.yaml has no variant {parsed.variant!r} in measure.yardstick: add it there.")
 
 
 def _compare(parsed: argparse.Namespace) -> None:

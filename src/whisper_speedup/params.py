@@ -147,6 +147,12 @@ class BaselineParams(Section):
     reorder_fix: bool
 
 
+class VariantParams(BaselineParams):
+    """The baseline with one thing changed, for its text alone (yardstick.py): also in what no profile may time."""
+
+    precision: Literal["auto", "autocast", "half", "bfloat16", "tf32", "float32", "float64"]  # type: ignore[assignment]
+
+
 class FusedParams(Section):
     """How our engine runs. `precision: auto` is fp16 on CUDA and fp32 on a CPU.
 
@@ -196,10 +202,24 @@ Ladder = Annotated[
 ]  # fmt: skip
 
 
+def _no_variant_twice(variants: list[str]) -> list[str]:
+    for place, name in enumerate(variants):
+        if name in variants[:place]:
+            raise ValueError(f"{name} stands in it twice")
+    return variants
+
+
+# One thing about the baseline that is changed: yardstick.py says what each is.
+Variant = Annotated[
+    str, Field(pattern=r"^(again|eager|sdpa|autocast|half|bfloat16|tf32|float32|float64|threads_[1-9][0-9]{0,2})$")
+]
+
+
 class MeasureParams(Section):
     """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times.
 
     `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
+    `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -212,6 +232,7 @@ class MeasureParams(Section):
     kernl_upstream: KernlUpstreamParams
     kernl_phantom: KernlPhantomParams
     ladder: Ladder
+    yardstick: Annotated[list[Variant], Field(min_length=1), AfterValidator(_no_variant_twice)] | None
 
 
 class ReportParams(Section):

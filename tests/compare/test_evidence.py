@@ -20,8 +20,8 @@ def row(name="a", same_text=False, verdict=None, words=1, gap=None):
 def test_the_worst_comes_first():
     rows = [
         row("tokens", same_text=True, words=0), row("tie", verdict="rounding tie", words=9), row("unknown"),
-        row("few", verdict="look at this"), row("many", verdict="look at this", words=3),
-        row("far", verdict="look at this", gap=-0.5),
+        row("few", verdict="worse"), row("many", verdict="worse", words=3),
+        row("far", verdict="worse", gap=-0.5),
     ]  # fmt: skip
     assert [one["id"] for one in sorted(rows, key=worst_first)] == ["many", "far", "few", "unknown", "tie", "tokens"]
 

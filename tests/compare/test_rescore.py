@@ -40,12 +40,14 @@ def test_both_hypotheses_are_scored_by_the_reference(here: Path, monkeypatch: py
     assert row["reference_scores"] == {"baseline": pytest.approx(before.value), "fused": pytest.approx(after.value)}
     assert row["gap"] == pytest.approx(after.value - before.value)
     assert row["epsilon"] == 2**-13
-    assert row["verdict"] == ("rounding tie" if abs(row["gap"]) <= 2**-13 else "look at this")
+    assert abs(row["gap"]) > 2**-13
+    assert row["verdict"] == ("better" if row["gap"] > 0 else "worse")
     assert row["not_judged"] is None
     assert [row["fork"][name]["token"] for name in ("baseline", "fused")] == [61, 70]
     assert row["fork"]["fused"]["probability"] == pytest.approx(math.exp(after.log_probs[1]))
     assert isinstance(row["fork"]["fused"]["text"], str)
-    assert metrics["fused.rounding_ties"] + metrics["fused.to_look_at"] == about["judged"] == 1
+    assert metrics["fused.better"] + metrics["fused.worse"] == about["judged"] == 1
+    assert metrics["fused.rounding_ties"] == metrics["fused.not_judged"] == 0
     assert about["reason"] is None
 
 
@@ -76,7 +78,8 @@ def test_several_windows_are_not_judged(here: Path, monkeypatch: pytest.MonkeyPa
     (row,), metrics, about = compared()
     assert row["verdict"] is None
     assert "several windows" in row["not_judged"]
-    assert metrics["fused.to_look_at"] is None
+    assert metrics["fused.worse"] is None
+    assert metrics["fused.not_judged"] == 1
     assert about["not_judged"] == 1
 
 
@@ -100,7 +103,7 @@ def test_lost_or_other_weights_are_the_reason(here: Path, capsys: pytest.Capture
     assert row["not_judged"] == about["reason"]
     assert "were not those of the runs" in about["reason"]
     assert "are not re-scored" in capsys.readouterr().err
-    assert metrics["fused.rounding_ties"] is metrics["fused.to_look_at"] is None
+    assert metrics["fused.rounding_ties"] is metrics["fused.better"] is metrics["fused.worse"] is None
 
 
 def test_nothing_to_judge_loads_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +111,7 @@ def test_nothing_to_judge_loads_nothing(here: Path, monkeypatch: pytest.MonkeyPa
     generate(3).write(here)
     rows, metrics, about = compared()
     assert rows == []
-    assert (metrics["fused.rounding_ties"], metrics["fused.to_look_at"]) == (0, 0)
+    assert (metrics["fused.rounding_ties"], metrics["fused.better"], metrics["fused.worse"]) == (0, 0, 0)
     assert about == {
-        "judged": 0, "ties": 0, "look": 0, "not_judged": 0, "reason": "no output differs", "device": None,
+        "judged": 0, "ties": 0, "better": 0, "worse": 0, "not_judged": 0, "reason": "no output differs", "device": None,
     }  # fmt: skip

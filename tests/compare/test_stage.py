@@ -9,7 +9,8 @@ from whisper_speedup.files import read_json, read_jsonl
 
 KEYS = {"total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes",
         "wer", "truncated", "failed"}  # fmt: skip
-COMPARED = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "to_look_at"}
+COUNTED = {"different", "different_tokens", "rounding_ties", "better", "worse", "not_judged"}
+COMPARED = {"speedup", "speedup_low", "speedup_high"} | COUNTED
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines import huggingface
 from whisper_speedup.engines.huggingface import HuggingFace, generate_arguments, prompt_tokens
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BaselineParams, GenerationParams
+from whisper_speedup.params import BaselineParams, GenerationParams, VariantParams
 
 CPU = torch.device("cpu")
 
@@ -121,6 +121,32 @@ def test_no_gradients_are_kept(grad_mode: str) -> None:
 def test_a_gpus_precision_is_refused_on_a_cpu(precision: str) -> None:
     with pytest.raises(UserError, match=f"precision is {precision}, which needs a GPU"):
         engine(precision=precision).use(tiny_whisper(0), generation(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [
+        ("float32", torch.float32), ("half", torch.float16), ("bfloat16", torch.bfloat16), ("float64", torch.float64),
+        ("autocast", torch.float32),
+    ],
+)  # fmt: skip
+def test_a_variant_computes_on_a_cpu_what_it_is_asked_for(precision: str, dtype: torch.dtype) -> None:
+    hf = variant(precision)
+    hf.use(tiny_whisper(1).to(dtype), generation(), CPU)
+    computed = []
+    hf.model.model.decoder.layers[0].fc1.register_forward_hook(lambda *found: computed.append(found[2].dtype))
+    assert hf.generate(tiny_features(1)).tokens
+    assert set(computed) == {torch.float16 if precision == "autocast" else dtype}
+    assert (hf.settings["precision"], hf.dtype) == (precision, str(dtype).removeprefix("torch."))
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(UserError, match="precision is tf32, which needs a GPU"):
+        variant("tf32").use(tiny_whisper(0), generation(), CPU)
+
+
+def variant(precision: str) -> HuggingFace:
+    return HuggingFace(VariantParams(precision=precision, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
 
 
 def test_auto_is_float32_on_a_cpu_and_recorded() -> None:

@@ -19,7 +19,10 @@ ALONE = {
     "total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
     "truncated", "failed",
 }  # fmt: skip
-PAIR = {"speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "to_look_at"}
+PAIR = {
+    "speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "better", "worse",
+    "not_judged",
+}  # fmt: skip
 
 
 def profile(**changes: Any) -> str:

@@ -58,10 +58,12 @@ elif stage == "decode":
         assert (build / name).is_file(), name
     write(build / "runs" / engine / "results.jsonl", str(timing))
     write(build / "runs" / engine / "run.json", engine)
+elif stage == "yardstick":
+    write(build / "yardstick" / "variants.json", repr(content["measure"]["yardstick"]))
 elif stage == "compare":
     engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
     runs = [build / "runs" / name for name in engines]
-    found = digest(engines, *runs, build / "data", build / "model.json", code / "compare")
+    found = digest(engines, *runs, build / "yardstick", build / "data", build / "model.json", code / "compare")
     for name in ("metrics.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "utterances.csv",
                  "context.json"):
         write(reports / profile / name, '{{"found": "%s"}}' % found)
@@ -70,7 +72,8 @@ elif stage == "report":
 else:
     raise SystemExit("unknown stage " + stage)
 """
-DECODED = ["environment", "huggingface", "fused", "compare", "report"]
+DECODED = ["environment", "huggingface", "yardstick", "fused", "compare", "report"]
+TIMED = ["environment", "huggingface", "fused", "compare", "report"]
 FUSED = ["environment", "fused", "compare", "report"]
 
 
@@ -124,7 +127,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Project().edit("params.yaml", "profile", value="bundled")
         Project().edit("params.yaml", "engines", value=["fused"])
         ran = Project().repro()
-    assert sorted(ran) == sorted(["environment", "data", "model", "huggingface", "fused", "compare", "report"])
+    assert sorted(ran) == sorted(["data", "model", *DECODED])
     return folder
 
 
@@ -146,13 +149,18 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
     [
         (("generation", "num_beams"), 3, DECODED),
         (("generation", "max_length"), 40, DECODED),
-        (("measure", "repeats"), 2, DECODED),
-        (("measure", "baseline", "reorder_fix"), True, ["environment", "huggingface", "compare", "report"]),
+        (("measure", "repeats"), 2, TIMED),
+        (
+            ("measure", "baseline", "reorder_fix"),
+            True,
+            ["environment", "huggingface", "yardstick", "compare", "report"],
+        ),
+        (("measure", "yardstick"), ["again"], ["environment", "yardstick", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
         (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
         (("report", "title"), "Another title", ["environment", "report"]),
-        (("data", "clips"), ["cards-001"], ["environment", "data", "huggingface", "fused", "compare", "report"]),
-        (("model", "name"), "base", ["environment", "model", "huggingface", "fused", "compare", "report"]),
+        (("data", "clips"), ["cards-001"], ["data", *DECODED]),
+        (("model", "name"), "base", ["model", *DECODED]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
 )

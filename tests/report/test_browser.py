@@ -168,7 +168,7 @@ def test_the_keyboard_reaches_the_skip_link_the_heads_and_the_search(visit, page
 def test_searching_and_filtering_the_differences(visit, page_path):
     page = visit(page_path)
     shown = page.locator("article.card:visible")
-    page.select_option("#card-kind", "look")
+    page.select_option("#card-kind", "worse")
     expect(page.locator("#card-count")).to_have_text("2 of 8 differences")
     assert shown.count() == 2
     assert set(shown.locator(".badge").all_text_contents()) == {"⚠ Look at this"}

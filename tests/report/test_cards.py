@@ -39,9 +39,9 @@ def test_a_tie():
     assert facts["Own scores"] == "Fused \N{MINUS SIGN}0.20000"
 
 
-def test_one_to_look_at_says_whose_text_is_better():
-    card, facts = one(gap=0.5, verdict="look at this")
-    assert (card.badge, card.kind) == ("Look at this", "look")
+def test_one_beyond_rounding_says_whose_text_is_better():
+    card, facts = one(gap=0.5, verdict="better")
+    assert (card.badge, card.kind) == ("Better", "better")
     assert "Fused's text is 0.50000 better, more than the" in facts["Full-precision score"]
 
 
@@ -81,7 +81,7 @@ def test_one_text_that_ends_where_the_other_goes_on():
 
 
 def test_the_limit_leaves_out_the_last_and_counts_them():
-    rows = [row(str(n), verdict="look at this" if n == 2 else "rounding tie") for n in range(4)]
+    rows = [row(str(n), verdict="worse" if n == 2 else "rounding tie") for n in range(4)]
     made, hidden = cards(rows, [], LABELS, "huggingface", 3)
     assert ([card.id for card in made], hidden) == (["2", "0", "1"], 1)
 

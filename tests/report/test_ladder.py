@@ -8,7 +8,7 @@ from generated_runs import GeneratedRuns, generate, profile
 
 from whisper_speedup.compare import compare
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
+from whisper_speedup.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from whisper_speedup.params import Params
 from whisper_speedup.report import summary
 from whisper_speedup.report.ladder import ladder
@@ -46,7 +46,8 @@ def runs() -> GeneratedRuns:
 def leave_out(build: Path, engine: str, why: str) -> None:
     folder = build / "example" / "runs" / engine
     write_jsonl(folder / "results.jsonl", [])
-    write_json(folder / "run.json", {"engine": engine, "profile": "example", "left_out": why})
+    about = {"engine": engine, "profile": "example", "left_out": why}
+    write_json(folder / "run.json", {**about, "results_sha256": sha256(folder / "results.jsonl")})
 
 
 @pytest.fixture

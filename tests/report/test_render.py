@@ -251,8 +251,8 @@ def test_a_page_of_2620_utterances_and_40_differences_with_recordings_is_at_most
     assert read.count("article") == 40
     assert read.count("audio") >= 30
     assert read.count("img") == read.count("audio")
-    assert "30 rounding ties, 10 to look at" in read.text
-    for words in ("Where the time goes", "must read 1.85 GB", "Look at this"):
+    assert "30 rounding ties, 10 worse" in read.text
+    for words in ("Where the time goes", "must read 1.85 GB", "⚠ Worse"):
         assert words in read.text
     missing = read.text.split("Not known from this run")[1]
     assert missing.lstrip().startswith("What each optimisation brings by itself: profile ladder measures it")
@@ -319,7 +319,7 @@ def test_results_of_an_older_compare_still_render(here):
     context, metrics = read_json(folder / "context.json"), read_json(folder / "metrics.json")
     del context["rescoring"]
     write_json(folder / "context.json", context)
-    newer = ("rounding_ties", "to_look_at", "token_s")
+    newer = ("rounding_ties", "better", "worse", "not_judged", "token_s")
     write_json(folder / "metrics.json", {key: v for key, v in metrics.items() if not key.endswith(newer)})
     old = {"verdict", "gap", "epsilon", "reference_scores", "fork", "not_judged", "words_apart"}
     rows = [{k: v for k, v in row.items() if k not in old} for row in read_jsonl(folder / "differences.jsonl")]

@@ -22,8 +22,9 @@ def test_faster_with_the_same_text():
 
 
 def test_differences_and_what_the_reference_makes_of_them():
-    assert sentence(3.0, 2.8, 3.2, 2620, different=37, different_tokens=40, rounding_ties=39, to_look_at=1).endswith(
-        "Hugging Face. 37 of 2,620 outputs differ (1.41%), 3 more only in the tokens: 39 rounding ties, 1 to look at."
+    judged = {"rounding_ties": 39, "better": 0, "worse": 1}
+    assert sentence(3.0, 2.8, 3.2, 2620, different=37, different_tokens=40, **judged).endswith(
+        "Hugging Face. 37 of 2,620 outputs differ (1.41%), 3 more only in the tokens: 39 rounding ties, 1 worse."
     )
     assert sentence(3.0, 2.8, 3.2, 13, different=1, different_tokens=1).endswith("1 of 13 outputs differs (7.69%).")
     assert sentence(3.0, 2.8, 3.2, 13, different_tokens=2).endswith(

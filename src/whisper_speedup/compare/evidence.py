@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from whisper_speedup.compare.log_mel import picture
-from whisper_speedup.compare.verdict import LOOK, TIE
+from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.errors import UserError
 
 CAP_BYTES = 3_000_000  # of base64 in all, as it stands in evidence.jsonl and in the page
@@ -20,8 +20,8 @@ Row = dict[str, Any]
 
 
 def worst_first(row: Row) -> tuple[bool, int, int, float]:
-    """The order of differences: other words before other tokens, to look at before ties, many words before few."""
-    verdicts = {LOOK: 0, None: 1, TIE: 2}
+    """The order of differences: other words before other tokens, worse before better before ties, many words first."""
+    verdicts = {WORSE: 0, BETTER: 1, None: 2, TIE: 3}
     return row["same_text"], verdicts[row["verdict"]], -row["words_apart"], -abs(row["gap"] or 0.0)
 
 

@@ -31,9 +31,12 @@ class Score:
     log_probs: list[float]
 
 
-def load(model_dir: Path, device: torch.device) -> WhisperForConditionalGeneration:
-    """The checkpoint in fp32. Eager attention: plain products, no fused kernel that brings a TF32 of its own."""
-    model: Any = load_model(model_dir, torch.float32, "eager")
+def load(model_dir: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> WhisperForConditionalGeneration:
+    """The checkpoint; the reference has it in fp32.
+
+    Eager attention: plain products, no fused kernel that brings a TF32 of its own.
+    """
+    model: Any = load_model(model_dir, dtype, "eager")
     return model.to(device).eval()
 
 
@@ -52,7 +55,7 @@ class Judge:
     def score(self, features: torch.Tensor, hypotheses: list[Hypothesis]) -> list[Score]:
         """Score each hypothesis for log-mel features (1, mels, 3000); the encoder runs once."""
         with ieee_fp32():
-            features = features.to(self.model.device, torch.float32)
+            features = features.to(self.model.device, self.model.dtype)
             encoded = self.model.model.encoder(features)
             prompt = self._prompt(features)
             return [self._score(encoded, prompt, hypothesis) for hypothesis in hypotheses]

@@ -1,15 +1,18 @@
-"""Every output that differs, both hypotheses scored under one fp32 reference model: a tie, or something to look at."""
+"""Every output that differs, both hypotheses scored under one fp32 reference model: a tie, better or worse."""
 
 import itertools
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisper_speedup.compare.runs import Inputs
-from whisper_speedup.compare.verdict import LOOK, TIE, arithmetic, epsilon, verdict
+from whisper_speedup.compare.verdict import BETTER, TIE, WORSE, arithmetic, epsilon, verdict
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import BASELINE, Profile
+
+if TYPE_CHECKING:
+    from whisper_speedup.compare.judge import Hypothesis, Score
 
 Row = dict[str, Any]
 NO_WEIGHTS = "the model's weights were not on the machine that compared the runs"
@@ -37,7 +40,8 @@ def rescore(rows: list[Row], inputs: Inputs, profile: Profile, folder: Path) -> 
     return judged, {
         "judged": sum(found is not None for found in verdicts),
         "ties": verdicts.count(TIE),
-        "look": verdicts.count(LOOK),
+        "better": verdicts.count(BETTER),
+        "worse": verdicts.count(WORSE),
         "not_judged": len(verdicts) - sum(found is not None for found in verdicts),
         "reason": reason,
         "device": judge.device if judge else None,
@@ -76,7 +80,7 @@ class _Reference:
         from whisper_speedup.engines.huggingface import quiet_transformers
 
         quiet_transformers()
-        self.runs = {run.engine: run for run in inputs.runs}
+        self.runs = {run.engine: run for run in [*inputs.runs, *inputs.yardstick]}
         self.length_penalty = profile.generation.length_penalty if profile.generation.num_beams > 1 else 1.0
         # Where this machine computes, which need not be where the runs were made.
         on_gpu = profile.measure.device != "cpu" and torch.cuda.is_available()
@@ -90,6 +94,7 @@ class _Reference:
         # Timestamps follow the no-timestamps token.
         last = getattr(self.judge.model.generation_config, "no_timestamps_token_id", None)
         self.timestamps = math.inf if last is None else last + 1
+        self.known: dict[Any, Score] = {}
 
     def rows(self, rows: list[Row]) -> list[Row]:
         done = []
@@ -100,8 +105,6 @@ class _Reference:
         return done
 
     def _judged(self, row: Row) -> Row:
-        from whisper_speedup.audio import manifest
-        from whisper_speedup.audio.features import log_mel
         from whisper_speedup.compare.judge import Hypothesis
 
         engine = row["engine"]
@@ -112,10 +115,9 @@ class _Reference:
         if any(self._several_windows(hypothesis.tokens) for hypothesis in pair.values()):
             return {"not_judged": WINDOWS}
         try:
-            audio = manifest.load_audio(self.manifest_path, self.manifest[row["id"]])
+            before, after = self._scores(row["id"], list(pair.values()))
         except UserError:
             return {"not_judged": NO_AUDIO}
-        before, after = self.judge.score(log_mel(audio, self.extractor), list(pair.values()))
         if not (math.isfinite(before.value) and math.isfinite(after.value)):
             return {"not_judged": NOT_FINITE}
         gap = after.value - before.value
@@ -128,6 +130,19 @@ class _Reference:
             "verdict": verdict(gap, limit),
             "fork": self._fork(row["first_divergence"], pair, [before.log_probs, after.log_probs]),
         }
+
+    def _scores(self, utterance: str, hypotheses: "list[Hypothesis]") -> "list[Score]":
+        """Each hypothesis is scored once, however many engines and variants gave it. Raises UserError: no recording."""
+        from whisper_speedup.audio import manifest
+        from whisper_speedup.audio.features import log_mel
+
+        keys = [(utterance, tuple(hypothesis.tokens), hypothesis.ended) for hypothesis in hypotheses]
+        new = {key: one for key, one in zip(keys, hypotheses, strict=True) if key not in self.known}
+        if new:
+            audio = manifest.load_audio(self.manifest_path, self.manifest[utterance])
+            scores = self.judge.score(log_mel(audio, self.extractor), list(new.values()))
+            self.known |= dict(zip(new, scores, strict=True))
+        return [self.known[key] for key in keys]
 
     def _several_windows(self, tokens: list[int]) -> bool:
         """Two timestamps in a row: transformers moves the window there and decodes again (see fused/segments.py)."""

@@ -1,6 +1,7 @@
 """Read what the earlier stages wrote, and refuse to compare what does not belong together."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.errors import UserError, plain
 from whisper_speedup.files import read_json, read_jsonl, sha256
+
+YARDSTICK = "yardstick."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
 
 
 class Utterance(BaseModel):
@@ -58,11 +61,14 @@ class Inputs:
     model: dict[str, Any]
     weights_sha256: str
     runs: list[Run]  # the baseline first
-    left_out: dict[str, str]  # engines that this machine cannot run, and why
+    left_out: dict[str, str] = field(default_factory=dict)  # engines that this machine cannot run, and why
+    yardstick: list[Run] = field(default_factory=list)  # variants of the baseline
+    variants_left_out: dict[str, str] = field(default_factory=dict)  # those that mean nothing here, and why
 
 
-def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
-    """Read build/PROFILE: the manifest, model.json and the run of each engine, baseline first, but for those left out.
+def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Sequence[str] = ()) -> Inputs:
+    """Read build/PROFILE: the manifest, model.json, the run of each engine, baseline first, but for those left out, and
+    of each variant.
 
     Raises UserError for what is missing, damaged, or was made from other data, other weights or another profile.
     """
@@ -77,12 +83,17 @@ def read_inputs(build: Path, profile_name: str, engines: list[str]) -> Inputs:
     left_out = {run.engine: str(run.about["left_out"]) for run in runs if "left_out" in run.about}
     runs = [run for run in runs if run.engine not in left_out]
     for run in runs:
-        _check(run, manifest, made_with, profile_name)
+        _check(run, run.engine, manifest, made_with, profile_name)
     if len(runs) == 1:
         raise UserError(
             f"none of params.yaml's engines runs on this machine ({' '.join(left_out.values())}): name one that does."
         )
-    return Inputs(manifest, digest, model, weights, runs, left_out)
+    nothing = read_json(build / "yardstick" / "variants.json")["left_out"] if variants else {}
+    decoded = [variant for variant in variants if variant not in nothing]
+    yardstick = [_read_run(build / "yardstick" / variant, f"{YARDSTICK}{variant}") for variant in decoded]
+    for run in yardstick:
+        _check(run, engines[0], manifest, made_with, profile_name)
+    return Inputs(manifest, digest, model, weights, runs, left_out, yardstick, nothing)
 
 
 def _read_run(folder: Path, engine: str) -> Run:
@@ -107,7 +118,7 @@ def _read_run(folder: Path, engine: str) -> Run:
     return Run(engine, about, results)
 
 
-def _check(run: Run, manifest: list[Utterance], made_with: dict[str, str], profile_name: str) -> None:
+def _check(run: Run, made_by: str, manifest: list[Utterance], made_with: dict[str, str], profile_name: str) -> None:
     again = f"run dvc repro to decode with {run.engine} again."
     for key, other in (
         ("data_sha256", "from other data than the manifest"),
@@ -116,7 +127,7 @@ def _check(run: Run, manifest: list[Utterance], made_with: dict[str, str], profi
     ):
         if run.about.get(key) != made_with[key]:
             raise UserError(f"the run of {run.engine} was made {other} of {profile_name}: {again}")
-    if run.about.get("engine") != run.engine or run.about.get("profile") != profile_name:
+    if run.about.get("engine") != made_by or run.about.get("profile") != profile_name:
         raise UserError(f"the run of {run.engine} says it is another engine's or another profile's: {again}")
     wanted, found = [row.id for row in manifest], [row.id for row in run.results]
     if wanted != found:

@@ -12,8 +12,8 @@ from whisper_speedup.compare.differences import differing_rows
 from whisper_speedup.compare.evidence import evidence
 from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
-from whisper_speedup.compare.runs import Inputs, Run, Utterance, read_inputs
-from whisper_speedup.compare.verdict import LOOK, TIE
+from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs
+from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
 from whisper_speedup.files import write_json, write_jsonl, write_text
 from whisper_speedup.params import BASELINE, Params, Profile
@@ -31,7 +31,7 @@ def compare(
     together.
     """
     engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
-    inputs = read_inputs(build / profile_name, profile_name, engines)
+    inputs = read_inputs(build / profile_name, profile_name, engines, profile.measure.yardstick or [])
     notes = warnings(inputs.runs)
     normalise = _normaliser(inputs, profile, notes)
     errors = {run.engine: _word_errors(inputs.manifest, run, normalise) for run in inputs.runs}
@@ -48,8 +48,11 @@ def compare(
             numbers |= pair
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
+    for run in inputs.yardstick:
+        metrics |= {f"{run.engine}.{key}": value for key, value in of_variant(baseline, run).items()}
+        differences += differing_rows(inputs.manifest, baseline, run, normalise)
     differences, judged = rescore(differences, inputs, profile, build / profile_name)
-    for run in inputs.runs[1:]:
+    for run in [*inputs.runs[1:], *inputs.yardstick]:
         rows = [row for row in differences if row["engine"] == run.engine]
         metrics |= {f"{run.engine}.{key}": value for key, value in counted(rows).items()}
 
@@ -57,7 +60,8 @@ def compare(
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "differences.jsonl", differences)
     manifest_path = build / profile_name / "data" / "manifest.jsonl"
-    write_jsonl(folder / "evidence.jsonl", evidence(differences, manifest_path))
+    of_engines = [row for row in differences if row["engine"] in engines]
+    write_jsonl(folder / "evidence.jsonl", evidence(of_engines, manifest_path))
     latency = _latency(inputs)
     write_jsonl(folder / "latency.jsonl", latency)
     write_text(folder / "utterances.csv", utterances_csv(latency, engines))
@@ -74,7 +78,19 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "different": sum(not row["same_text"] for row in rows),
         "different_tokens": sum(row["first_divergence"] is not None for row in rows),
         "rounding_ties": verdicts.count(TIE) if known else None,
-        "to_look_at": verdicts.count(LOOK) if known else None,
+        "better": verdicts.count(BETTER) if known else None,
+        "worse": verdicts.count(WORSE) if known else None,
+        "not_judged": verdicts.count(None),
+    }
+
+
+def of_variant(baseline: Run, run: Run) -> dict[str, Any]:
+    """What a variant of the baseline gives beside its differences: `utterances` that it and the baseline decoded."""
+    pairs = zip(baseline.results, run.results, strict=True)
+    return {
+        "utterances": sum(theirs.error is None and ours.error is None for theirs, ours in pairs),
+        "truncated": sum(bool(row.truncated) for row in run.results if row.error is None),
+        "failed": sum(row.error is not None for row in run.results),
     }
 
 
@@ -238,6 +254,10 @@ def _context(
         "weights_sha256": inputs.weights_sha256,
         "runs": runs,
         "comparisons": comparisons,
+        "yardstick": {
+            "variants": [run.engine.removeprefix(YARDSTICK) for run in inputs.yardstick],
+            "left_out": inputs.variants_left_out,
+        },
         "wer": wer,
         "bootstrap": {"resamples": statistics.RESAMPLES, "seed": statistics.SEED, "level": statistics.LEVEL},
         "warnings": notes,

@@ -15,14 +15,14 @@ won by far. It is a reason to look.
 
 from typing import Any
 
-TIE = "rounding tie"
-LOOK = "look at this"
-EPSILON = {"float16": 2.0**-6, "bfloat16": 2.0**-3, "float32": 2.0**-13}
+TIE, BETTER, WORSE = "rounding tie", "better", "worse"
+EPSILON = {"float16": 2.0**-6, "bfloat16": 2.0**-3, "float32": 2.0**-13, "float64": 2.0**-13}
 
 
 def arithmetic(about: dict[str, Any]) -> str:
-    """The coarsest arithmetic of a run, from its run.json: float16, bfloat16 or float32."""
-    if (about.get("settings") or {}).get("precision") in ("autocast", "half"):
+    """The coarsest arithmetic of a run, from its run.json: a key of EPSILON."""
+    # TF32 keeps as many bits of what it multiplies as fp16 does.
+    if (about.get("settings") or {}).get("precision") in ("autocast", "half", "tf32"):
         return "float16"
     dtype = about.get("dtype")
     return dtype if dtype in EPSILON else "float16"
@@ -38,5 +38,8 @@ def epsilon(arithmetics: list[str], tokens: int, length_penalty: float) -> float
 
 
 def verdict(gap: float, limit: float) -> str:
-    """`rounding tie` for a gap within the limit, else `look at this`."""
-    return TIE if abs(gap) <= limit else LOOK
+    """`gap`: the reference's score of the engine's text less that of the baseline's. A rounding tie within the limit;
+    beyond it, whether the engine's text is better or worse."""
+    if abs(gap) <= limit:
+        return TIE
+    return BETTER if gap > 0 else WORSE

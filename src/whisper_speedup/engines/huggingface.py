@@ -23,8 +23,10 @@ from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params import BaselineParams, GenerationParams
+from whisper_speedup.params import BaselineParams, GenerationParams, VariantParams
 from whisper_speedup.prompt import prompt_tokens
+
+DTYPES = {"half": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}  # of the weights; else fp32
 
 
 class HuggingFace:
@@ -41,7 +43,7 @@ class HuggingFace:
         """Load the model in the precision that the profile names. Raises UserError where the device has none such."""
         quiet_transformers()
         chosen = self._precision(device)
-        model = load_model(model_dir, torch.float16 if chosen == "half" else torch.float32, self.params.attention)
+        model = load_model(model_dir, DTYPES.get(chosen, torch.float32), self.params.attention)
         self.use(model, generation, device)
 
     def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
@@ -53,7 +55,9 @@ class HuggingFace:
                 size = sum(p.numel() for p in model.parameters()) * model.dtype.itemsize
                 check_memory(self.name, size, device)
             # The notebook's setting: TF32 for what autocast leaves in fp32. `float32` means IEEE, for a reference.
-            torch.set_float32_matmul_precision("highest" if self.precision == "float32" else "high")
+            ieee = self.precision == "float32"
+            torch.set_float32_matmul_precision("highest" if ieee else "high")
+            torch.backends.cudnn.allow_tf32 = not ieee  # the encoder's convolutions; torch allows it by default
         self.model = model.to(device).eval()  # type: ignore[arg-type]
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.encoder_states: torch.Tensor | None = None
@@ -66,7 +70,10 @@ class HuggingFace:
         self.limit = min(generation.max_length, self.model.config.max_target_positions - len(self.prompt))
 
     def _precision(self, device: torch.device) -> str:
-        return precision.resolve("baseline", self.params.precision, device, on_gpu="autocast")
+        # A CPU takes its time over the others, so they are there for a variant's text and for no baseline to be timed.
+        text_only = ("float32", "float64", "bfloat16", "half", "autocast")
+        on_cpu = text_only if isinstance(self.params, VariantParams) else ("float32",)
+        return precision.resolve("baseline", self.params.precision, device, on_gpu="autocast", on_cpu=on_cpu)
 
     def warm_up(self, features: torch.Tensor) -> None:
         """The notebook's warm-up: the longest decode there is."""

@@ -5,13 +5,13 @@ import torch
 from whisper_speedup.errors import UserError
 
 
-def resolve(section: str, asked: str, device: torch.device, on_gpu: str) -> str:
+def resolve(section: str, asked: str, device: torch.device, on_gpu: str, on_cpu: tuple[str, ...] = ("float32",)) -> str:
     """`asked`, or for `auto` what a CPU and a GPU (`on_gpu`) take. `section`: the engine's key under `measure`.
 
-    Raises UserError for less than fp32 on a CPU.
+    Raises UserError on a CPU for what is not in `on_cpu`.
     """
     if asked == "auto":
         return on_gpu if device.type == "cuda" else "float32"
-    if device.type == "cpu" and asked != "float32":
+    if device.type == "cpu" and asked not in on_cpu:
         raise UserError(f"measure.{section}.precision is {asked}, which needs a GPU: on a CPU say auto or float32.")
     return asked

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from whisper_speedup.compare.evidence import worst_first
-from whisper_speedup.compare.verdict import LOOK, TIE
+from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.report import numbers
 from whisper_speedup.report.align import Piece, align, words_apart
 
 Row = dict[str, Any]
-BADGES = {TIE: "Rounding tie", LOOK: "Look at this", None: "Not judged"}
-KINDS = {TIE: "tie", LOOK: "look", None: "unknown"}
+BADGES = {TIE: "Rounding tie", BETTER: "Better", WORSE: "Worse", None: "Not judged"}
+KINDS = {TIE: "tie", BETTER: "better", WORSE: "worse", None: "unknown"}
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the template shows of one differing output. `kind` is tie, look or unknown; `facts` are (name, text)."""
+    """What the template shows of one differing output. `kind` is tie, better, worse or unknown; `facts`
+    are (name, text)."""
 
     anchor: str
     row: str  # the anchor of its row in the table of utterances

@@ -89,7 +89,8 @@ def output_table(context: Row, metrics: Row) -> list[Figures]:
     return [
         Figures("Token ids that differ", "of those compared", _differing(context, metrics, "different_tokens")),
         Figures("Rounding ties", "outputs", counts("rounding_ties")),
-        Figures("To look at", "outputs", counts("to_look_at")),
+        Figures("Better", "outputs", counts("better")),
+        Figures("Worse", "outputs", counts("worse")),
         Figures("Substituted", "words", words("substitutions")),
         Figures("Inserted", "words", words("insertions")),
         Figures("Deleted", "words", words("deletions")),

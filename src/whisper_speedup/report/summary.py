@@ -119,10 +119,12 @@ def outputs(metrics: dict[str, Any], context: dict[str, Any], engine: str) -> st
 
 def verdicts(metrics: dict[str, Any], engine: str) -> str | None:
     """What the fp32 reference makes of the differing outputs; None where it judged none."""
-    ties, look = metrics.get(f"{engine}.rounding_ties"), metrics.get(f"{engine}.to_look_at")
-    if ties is None or look is None or not ties + look:
+    ties, better, worse = (metrics.get(f"{engine}.{key}") for key in ("rounding_ties", "better", "worse"))
+    if ties is None or better is None or worse is None or not ties + better + worse:
         return None
-    return f"{numbers.plural(ties, 'rounding tie')}, {numbers.count(look)} to look at"
+    found = [numbers.plural(ties, "rounding tie")] if ties else []
+    found += [f"{numbers.count(n)} {name}" for n, name in ((better, "better"), (worse, "worse")) if n]
+    return ", ".join(found)
 
 
 def points_interval(interval: list[float] | None) -> str | None:

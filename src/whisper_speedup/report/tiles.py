@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whisper_speedup.report import numbers, published, summary
+from whisper_speedup.report.yardstick import span
 
 Row = dict[str, Any]
 
@@ -59,10 +60,10 @@ def _text(context: Row, metrics: Row, engine: str) -> Tile:
         lines = ["the same token for token"]
     else:
         lines = [f"{numbers.percent(texts / total)} of the texts", f"{numbers.count(tokens)} differ in their tokens"]
-    judged = summary.verdicts(metrics, engine)
+    more = [line for line in (summary.verdicts(metrics, engine), span(context, metrics)) if line]
     unit = "output differs" if total == 1 else "outputs differ"
     value = f"{numbers.count(texts)} of {numbers.count(total)}"
-    return Tile("Same text?", value, unit, claim, [*lines, *([judged] if judged else [])])
+    return Tile("Same text?", value, unit, claim, [*lines, *more])
 
 
 def _word_errors(context: Row, metrics: Row, engine: str) -> Tile:

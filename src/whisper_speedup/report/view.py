@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.params import ReportParams
-from whisper_speedup.report import engines, published, summary, trust
+from whisper_speedup.report import engines, numbers, published, summary, trust
 from whisper_speedup.report.cards import cards
 from whisper_speedup.report.mask import mask
 from whisper_speedup.report.memory import memory
@@ -11,6 +12,7 @@ from whisper_speedup.report.notices import notices
 from whisper_speedup.report.speed import speed
 from whisper_speedup.report.tiles import setting, tiles
 from whisper_speedup.report.utterances import failed, utterances
+from whisper_speedup.report.yardstick import yardstick
 
 Row = dict[str, Any]
 
@@ -24,7 +26,10 @@ def view(
     compared = summary.compared(context)
     labels = {engine: summary.label(engine) for engine in names}
     first = summary.first_engine(context)
-    made, hidden = cards(differences, evidence, labels, baseline, settings.max_differences)
+    # A card for each difference of an engine; those of the baseline's variants are counted in `yardstick`.
+    of_engines = [row for row in differences if row["engine"] in labels]
+    made, hidden = cards(of_engines, evidence, labels, baseline, settings.max_differences)
+    places = summary.places(context)
     return {
         "title": settings.title,
         "subject": summary.subject(context),
@@ -42,13 +47,15 @@ def view(
         "others": others,
         "compared": compared[1:],
         "first": first,
-        "places": summary.places(context),
+        "places": places,
         "cards": made,
         "cards_hidden": hidden,
         "differing": [(summary.label(e), summary.outputs(metrics, context, e), summary.verdicts(metrics, e))
                       for e in others],
         "rescoring": context.get("rescoring"),
         "mask": mask(context, metrics, differences),
+        "limits": {name: numbers.score(limit) for name, limit in EPSILON.items()},
+        "yardstick": yardstick(context, metrics, labels, places),
         "failed": failed(latency, labels),
         "utterances": utterances(latency, baseline, compared[1:], made),
         "references": context["wer"][baseline]["utterances"],
