@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         ("data", _data, "prepare the speech and its manifest"),
         ("model", _model, "bring the weights to this machine and record their hashes"),
         ("decode", _decode, "decode the manifest with one engine and time it"),
+        ("rounds", _rounds, "let the engines take turns over a few clips, for the interval over rounds"),
         ("compare", _compare, "compare the engines' runs"),
         ("report", _report, "render reports/PROFILE.html from the small files in reports/PROFILE"),
     ):
@@ -125,6 +126,13 @@ def _decode(parsed: argparse.Namespace) -> None:
 
     name, profile = _load(parsed)
     decode(profile, name, parsed.engine, BUILD)
+
+
+def _rounds(parsed: argparse.Namespace) -> None:
+    from whisper_speedup.rounds.stage import run
+
+    name, profile = _load(parsed)
+    run(profile, name, load_params(), BUILD)
 
 
 def _compare(parsed: argparse.Namespace) -> None:

@@ -160,13 +160,23 @@ class KernlPhantomParams(Section):
     precision: Literal["auto", "half", "float32"]
 
 
+class RoundsParams(Section):
+    """Rounds in which the engines take turns: `count` of them, over `clips` utterances, ordered by `seed`."""
+
+    count: Annotated[int, Field(ge=2, le=1000)]
+    clips: Annotated[int, Field(ge=1, le=1000)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 class MeasureParams(Section):
-    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times."""
+    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times; and `rounds`, in
+    which the engines take turns (null: none, and no interval over rounds)."""
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     warmup: Annotated[int, Field(ge=1, le=100)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
+    rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams
     kernl: KernlParams

@@ -54,10 +54,15 @@ elif stage == "decode":
         assert (build / name).is_file(), name
     write(build / "runs" / engine / "results.jsonl", str(timing))
     write(build / "runs" / engine / "run.json", engine)
+elif stage == "rounds":
+    for name in ("environment.json", "model.json", "data/manifest.jsonl"):
+        assert (build / name).is_file(), name
+    for name in ("rounds.json", "rounds.jsonl"):
+        write(build / "rounds" / name, str(len(pathlib.Path("log").read_text())))
 elif stage == "compare":
     engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
     runs = [build / "runs" / name for name in engines]
-    found = digest(engines, *runs, build / "data", build / "model.json", code / "compare")
+    found = digest(engines, *runs, build / "rounds", build / "data", build / "model.json", code / "compare")
     for name in ("metrics.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "utterances.csv",
                  "context.json"):
         write(reports / profile / name, '{{"found": "%s"}}' % found)
@@ -66,8 +71,8 @@ elif stage == "report":
 else:
     raise SystemExit("unknown stage " + stage)
 """
-DECODED = ["environment", "huggingface", "fused", "compare", "report"]
-FUSED = ["environment", "fused", "compare", "report"]
+DECODED = ["environment", "huggingface", "fused", "rounds", "compare", "report"]
+FUSED = ["environment", "fused", "rounds", "compare", "report"]
 
 
 class Project:
@@ -120,7 +125,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Project().edit("params.yaml", "profile", value="bundled")
         Project().edit("params.yaml", "engines", value=["fused"])
         ran = Project().repro()
-    assert sorted(ran) == sorted(["environment", "data", "model", "huggingface", "fused", "compare", "report"])
+    assert sorted(ran) == sorted([*DECODED, "data", "model"])
     return folder
 
 
@@ -142,12 +147,13 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
     [
         (("generation", "num_beams"), 3, DECODED),
         (("generation", "max_length"), 40, DECODED),
-        (("measure", "repeats"), 2, DECODED),
-        (("measure", "baseline", "reorder_fix"), True, ["environment", "huggingface", "compare", "report"]),
+        (("measure", "repeats"), 2, ["environment", "huggingface", "fused", "compare", "report"]),
+        (("measure", "rounds", "count"), 3, ["environment", "rounds", "compare", "report"]),
+        (("measure", "baseline", "reorder_fix"), True, ["environment", "huggingface", "rounds", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
         (("report", "title"), "Another title", ["environment", "report"]),
-        (("data", "clips"), ["cards-001"], ["environment", "data", "huggingface", "fused", "compare", "report"]),
-        (("model", "name"), "base", ["environment", "model", "huggingface", "fused", "compare", "report"]),
+        (("data", "clips"), ["cards-001"], ["environment", "data", *DECODED[1:]]),
+        (("model", "name"), "base", ["environment", "model", *DECODED[1:]]),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
 )
@@ -169,6 +175,8 @@ def test_a_setting_runs_what_reads_it(
         ("engines/precision.py", DECODED),
         ("benchmark.py", DECODED),
         ("measure/clock.py", DECODED),
+        ("timed.py", DECODED),
+        ("rounds/order.py", ["environment", "rounds", "compare", "report"]),
         ("report/template.html", ["environment", "report"]),
         ("compare/wer.py", ["environment", "compare", "report"]),
         # Made again, and found to be the same: nothing is measured again.
@@ -186,7 +194,7 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
     before = project.timings()
     project.edit("profiles/bundled.yaml", "measure", "second", value={"precision": "auto"})
     project.edit("params.yaml", "engines", value=["fused", "second"])
-    assert project.repro() == ["environment", "second", "compare", "report"]
+    assert project.repro() == ["environment", "second", "rounds", "compare", "report"]
     assert {**project.timings(), **before} == project.timings()
     project.edit("params.yaml", "engines", value=["fused"])
     assert "second" not in (ran := project.repro())
