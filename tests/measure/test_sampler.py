@@ -94,7 +94,8 @@ def test_others_are_all_that_is_not_this_process(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(psutil, "Process", Process)
     monkeypatch.setattr(psutil, "cpu_times", cpu_times)
     sampled = Sampler(CPU)
-    sampled.board, sampled.processor = None, sampler._processor_s()
+    sampled.board, sampled.family = None, sampler._family()
+    sampled.processor = sampler._processor_s(sampled.family)
     sampled._sample()
     assert sampled.samples[0]["others_cores"] == pytest.approx((12 - 5 - 3) / 10)
 
