@@ -46,7 +46,8 @@ def test_both_clocks_stand_around_generate_and_nothing_else(monkeypatch: pytest.
     assert found.seconds > 0
 
 
-def test_an_engine_elsewhere_is_believed_and_our_device_s_clock_is_not() -> None:
+def test_an_engine_elsewhere_is_believed_and_our_device_s_clock_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock.DeviceClock, "seconds", lambda self: 0.25)
     found = timed(engine([], seconds=7.0), FEATURES)
     assert (found.seconds, found.device_seconds) == (7.0, None)
 

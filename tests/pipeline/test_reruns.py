@@ -13,6 +13,8 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from whisper_speedup.params import MeasureParams
+
 ROOT = Path(__file__).parents[2]
 FAKE = """#!{executable}
 import hashlib, pathlib, sys, yaml
@@ -222,3 +224,12 @@ def test_another_machine_measures_again_and_the_first_ones_timings_come_back(pro
     assert not {"huggingface", "fused"} & set(project.repro())
     assert project.timings() == before
     assert Path("reports/bundled.html").read_text() == page
+
+
+def test_the_rounds_read_every_engine_s_settings() -> None:
+    listed = next(
+        entry["profiles/${profile}.yaml"]
+        for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["rounds"]["params"]
+        if isinstance(entry, dict)
+    )
+    assert set(listed) == {"generation", *(f"measure.{key}" for key in set(MeasureParams.model_fields) - {"repeats"})}
