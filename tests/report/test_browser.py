@@ -126,7 +126,7 @@ def test_nothing_sticks_out_at_any_width(visit, page_path, viewport):
 def test_without_javascript_every_table_and_card_is_there(visit, page_path):
     page = visit(page_path, java_script_enabled=False)
     assert page.locator(".utterances tbody tr").count() == 60
-    assert page.locator(".figures tbody tr").count() == 4
+    assert page.locator(".figures tbody tr").count() == 6
     assert page.locator("article.card").count() == 8
     assert page.locator("article.card").last.is_visible()
     assert page.locator(".tools").first.is_hidden()
