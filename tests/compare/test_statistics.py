@@ -4,7 +4,7 @@ import statistics
 import numpy as np
 import pytest
 
-from whisper_speedup.compare.statistics import line, ratio_interval, tail_share
+from whisper_speedup.compare.statistics import line, median_interval, ratio_interval, tail_share
 
 
 def test_two_utterances_give_the_two_ratios_themselves():
@@ -44,6 +44,25 @@ def test_eight_rounds_hold_the_truth_about_as_often_as_said():
         low, high = ratio_interval(before, after, resamples=1000)
         held += low <= 3 <= high
     assert 0.92 <= held / 600 <= 0.97
+
+
+def test_eight_disturbed_rounds_hold_the_truth_and_so_does_the_next_run():
+    # Each engine is now and then slowed a lot. A ratio of sums would lie in the next run's interval 68 times of 100.
+    chance = np.random.default_rng(1)
+    held, agreed, before = 0, 0, None
+    for _ in range(400):
+        slow, fast = (1 + (chance.random(8) < 0.25) * chance.exponential(1.5, 8) for _ in range(2))
+        ratios = 3 * slow / fast * np.exp(0.03 * chance.standard_normal(8))
+        low, high = median_interval(ratios, resamples=1000)
+        held += low <= 3 <= high
+        agreed += before is not None and before[0] <= np.median(ratios) <= before[1]
+        before = low, high
+    assert held / 400 > 0.93
+    assert agreed / 399 > 0.83
+
+
+def test_the_median_of_one_round_has_no_interval():
+    assert median_interval(np.ones(1)) is None
 
 
 def test_the_pairs_are_drawn_together():

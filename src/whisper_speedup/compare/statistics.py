@@ -1,4 +1,4 @@
-"""The paired bootstrap: how far a ratio of two sums would move if other utterances, or other rounds, had been drawn."""
+"""The bootstrap: how far a ratio of sums would move with other utterances, and a median of ratios with other rounds."""
 
 import math
 
@@ -19,9 +19,9 @@ def ratio_interval(
 ) -> tuple[float, float] | None:
     """The expanded percentile bootstrap interval of sum(numerator) / sum(denominator).
 
-    Both arrays have shape (count,), one entry an utterance (or a round), in the same order; the pairs are drawn
-    together, so that a long utterance is long for both. Returns None for fewer than two (nothing to draw from) or when
-    a draw has a sum of zero below the line.
+    Both arrays have shape (count,), one entry an utterance, in the same order; the pairs are drawn together, so that a
+    long utterance is long for both. Returns None for fewer than two (nothing to draw from) or when a draw has a sum of
+    zero below the line.
     """
     if numerator.shape != denominator.shape or numerator.ndim != 1:
         raise ValueError(f"two arrays of one shape (count,) are needed, not {numerator.shape}, {denominator.shape}")
@@ -39,6 +39,19 @@ def ratio_interval(
         ratios[start : start + chunk] = numerator[drawn].sum(axis=1) / below
     tail = tail_share(count, level)
     low, high = np.quantile(ratios, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def median_interval(
+    values: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """The expanded percentile bootstrap interval of the median of `values`, shape (count,); None for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
+    tail = tail_share(count, level)
+    low, high = np.quantile(np.median(values[drawn], axis=1), [tail, 1 - tail])
     return float(low), float(high)
 
 
