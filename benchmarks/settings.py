@@ -12,7 +12,7 @@ def measure_params(
     that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision."""
     return MeasureParams.model_validate(
         {
-            "device": device, "threads": None, "warmup": 1, "repeats": 1,
+            "device": device, "threads": None, "warmup": 1, "repeats": 1, "rounds": None,
             "baseline": {
                 "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
             },

@@ -108,7 +108,7 @@ def test_features_are_the_clips_own(profile: Profile, monkeypatch: pytest.Monkey
 
 def test_an_unreadable_clip_carries_its_reason(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     row = decode(profile, Counting(), monkeypatch)[1]
-    assert list(row) == ["id", "tokens", "text", "raw_text", "score", "seconds", "truncated", "error"]
+    assert list(row) == ["id", "tokens", "text", "raw_text", "score", "seconds", "device_seconds", "truncated", "error"]
     assert "b.wav" in row.pop("error")
     assert row == {"id": "b", **benchmark.NO_OUTPUT}
 
@@ -162,7 +162,9 @@ def test_the_run_says_what_it_was(profile: Profile, monkeypatch: pytest.MonkeyPa
         "counting", "p", "cpu", "float32", 1, [2],
     )  # fmt: skip
     assert (run["model"]["name"], run["model"]["trained"], run["model"]["source"]) == ("weights", True, "local")
-    assert set(run["conditions"]) == {"before", "after"}
+    assert set(run["conditions"]) == {"before", "after", "during"}
+    assert run["conditions"]["during"]["samples"] >= 2
+    assert run["energy"] is None
     assert min(run["load_s"], run["warmup_s"], run["decode_s"]) >= 0
 
 
@@ -208,7 +210,17 @@ def test_a_failing_gpu_ends_the_run_and_its_rows_are_kept(
     header, session, *rows = read_jsonl(PARTIAL)
     assert set(session["session"]) == {"started", "conditions"}
     assert [(row["id"], row["tokens"], row["error"] is None) for row in rows] == [("a", [61], True), ("b", None, False)]
-    assert list(rows[0]) == ["id", "tokens", "text", "raw_text", "score", "seconds", "truncated", "error"]
+    assert list(rows[0]) == [
+        "id",
+        "tokens",
+        "text",
+        "raw_text",
+        "score",
+        "seconds",
+        "device_seconds",
+        "truncated",
+        "error",
+    ]
     assert header["total"] == 4
     assert not Path("build/p/runs").exists()
 

@@ -7,8 +7,7 @@ synchronised on both sides. Reading audio and computing features happen outside 
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.protocol import Elsewhere, Engine, Generation, Watched
+from whisper_speedup.engines.protocol import Elsewhere, Engine, Watched
 from whisper_speedup.errors import ClipError, EngineLost, LeftOutError, NotANumberError, UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.lock import only_one
@@ -33,12 +32,15 @@ from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.measure.floor import step_bytes
 from whisper_speedup.measure.parts import Stopwatch
+from whisper_speedup.measure.sampler import Sampler
 from whisper_speedup.measure.source import source_sha256
-from whisper_speedup.params import BASELINE, Profile
+from whisper_speedup.params import Profile
 from whisper_speedup.partial import Partial, one_sentence
+from whisper_speedup.timed import timed
 
 NO_OUTPUT: dict[str, Any] = {
-    "tokens": None, "text": None, "raw_text": None, "score": None, "seconds": None, "truncated": None,
+    "tokens": None, "text": None, "raw_text": None, "score": None, "seconds": None,
+    "device_seconds": None, "truncated": None,
 }  # fmt: skip
 # So many clips, and every one so far, give NaN: then it is the weights and no clip's fault.
 ENOUGH = 8
@@ -106,7 +108,7 @@ def _decode(
         if not readable:
             raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
         begin = time.perf_counter()
-        _warm_up(engine, readable, features_of, measure.warmup)
+        warm_up(engine, readable, features_of, measure.warmup)
         synchronize(device)
         warmup_s = time.perf_counter() - begin
 
@@ -136,7 +138,8 @@ def _decode(
     with one_sentence(partial):
         left = [row for row in rows if row.id not in partial.rows]
         progress = _progress(left, name, len(rows))
-        _decode_rows(engine, progress, features_of, tokenizer, measure.repeats, partial)
+        with Sampler(device) as sampler:
+            _decode_rows(engine, progress, features_of, tokenizer, measure.repeats, partial)
         decode_s = time.perf_counter() - begin
         about = {
             **made_with,
@@ -149,7 +152,8 @@ def _decode(
             "resumed_from": partial.resumed_from,
             "memory": memory.snapshot(device),
             "started": started,
-            "conditions": {"before": before, "after": conditions.read(device)},
+            "conditions": {"before": before, "after": conditions.read(device), "during": sampler.summary()},
+            "energy": sampler.used(measure.repeats * _decoded_s(left, partial.rows)),
         }
         if isinstance(engine, Watched) and variant is None:
             about["breakdown"] = _breakdown(engine, readable[:BREAKDOWN], features_of, device)
@@ -164,6 +168,11 @@ def _decode(
     return run
 
 
+def _decoded_s(rows: list[manifest.Row], results: Mapping[str, dict[str, Any]]) -> float:
+    """Seconds of audio of those rows that have an output."""
+    return sum(row.duration_s or 0.0 for row in rows if results[row.id]["error"] is None)
+
+
 def _breakdown(
     engine: Any, rows: list[manifest.Row], features_of: Callable[[manifest.Row], torch.Tensor], device: torch.device
 ) -> dict[str, float] | None:
@@ -171,7 +180,7 @@ def _breakdown(
     stopwatch = Stopwatch(device)
     engine.watch(stopwatch)
     try:
-        whole_s = sum(_timed(engine, features_of(row))[0] for row in rows)
+        whole_s = sum(timed(engine, features_of(row)).seconds for row in rows)
     except EngineLost:
         raise
     except UserError:
@@ -187,7 +196,7 @@ def _step_floor(model_dir: Path, device: torch.device) -> dict[str, float]:
     return {"bytes": size, "bandwidth_bytes_s": bandwidth, "seconds": size / bandwidth}
 
 
-def _warm_up(
+def warm_up(
     engine: Engine, rows: list[manifest.Row], features_of: Callable[[manifest.Row], torch.Tensor], count: int
 ) -> None:
     """Warm up with `count` clips, the first ones again where there are fewer.
@@ -247,38 +256,25 @@ def _decode_row(
     engine: Engine, row: manifest.Row, features: torch.Tensor, tokenizer: WhisperTokenizer, repeats: int
 ) -> dict[str, Any]:
     """One result row. Raises UserError for an utterance that cannot be decoded."""
-    seconds, generations = [], []
-    for _ in range(repeats):
-        elapsed, generation = _timed(engine, features)
-        seconds.append(elapsed)
-        generations.append(generation)
-    best = generations[0]
+    found = [timed(engine, features) for _ in range(repeats)]
+    best = found[0].generation
     return {
         "id": row.id,
         "tokens": best.tokens,
         "text": tokenizer.decode(best.tokens, skip_special_tokens=True, normalize=True),
         "raw_text": tokenizer.decode(best.tokens, skip_special_tokens=True),
         "score": best.score,
-        "seconds": seconds,
+        "seconds": [one.seconds for one in found],
+        "device_seconds": _all([one.device_seconds for one in found]),
         "truncated": best.truncated,
         "error": None,
     }
 
 
-def _timed(engine: Engine, features: torch.Tensor) -> tuple[float, Generation]:
-    """Seconds of the notebook's region, and what came out. Raises NotANumberError once the clock has stopped."""
-    synchronize(features.device)
-    begin = time.perf_counter()
-    generation = engine.generate(features)
-    synchronize(features.device)
-    elapsed = time.perf_counter() - begin if generation.seconds is None else generation.seconds
-    if generation.encoder_states is None:
-        return elapsed, generation
-    if not bool(generation.encoder_states.isfinite().all()):
-        section = "baseline" if engine.name == BASELINE else engine.name
-        half = engine.settings.get("precision") != "float32"
-        raise NotANumberError(f"measure.{section}.precision", half)
-    return elapsed, replace(generation, encoder_states=None)
+def _all(values: list[float | None]) -> list[float] | None:
+    """The values when each is known, else None."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
 
 
 def _progress(rows: list[manifest.Row], engine_name: str, total: int) -> Iterator[manifest.Row]:

@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         ("model", _model, "bring the weights to this machine and record their hashes"),
         ("decode", _decode, "decode the manifest with one engine and time it"),
         ("yardstick", _yardstick, "decode with variants of the baseline, to see how often it differs from itself"),
+        ("rounds", _rounds, "let the engines take turns over a few clips, for the interval over rounds"),
         ("compare", _compare, "compare the engines' runs"),
         ("report", _report, "render reports/PROFILE.html from the small files in reports/PROFILE"),
     ):
@@ -167,6 +168,14 @@ def _yardstick(parsed: argparse.Namespace) -> None:
         yardstick.run_one(profile, name, parsed.variant, BUILD)
     else:
         raise UserError(f"profiles/{name}.yaml has no variant {parsed.variant!r} in measure.yardstick: add it there.")
+
+
+def _rounds(parsed: argparse.Namespace) -> None:
+    from whisper_speedup.rounds.stage import run
+
+    name, profile = _load(parsed)
+    with _alone(name, "rounds"):
+        run(profile, name, load_params(), BUILD)
 
 
 def _compare(parsed: argparse.Namespace) -> None:

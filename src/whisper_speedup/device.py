@@ -4,7 +4,7 @@ import re
 
 import torch
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import NoRoomError, UserError
 
 GIB = 2**30
 # How the texts of errors begin that come from the device, its driver or its libraries, and not from our code.
@@ -35,12 +35,12 @@ def check_memory(engine: str, needed_bytes: int, device: torch.device) -> None:
     """Refuse a model that cannot fit before any of it is on the GPU.
 
     `needed_bytes`: what its weights and buffers take at the very least. Free counts what torch holds and does not use.
-    Raises UserError.
+    Raises NoRoomError.
     """
     free, total = torch.cuda.mem_get_info(device)
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if needed_bytes > free:
-        raise UserError(
+        raise NoRoomError(
             f"{engine} needs at least {gib(needed_bytes)} of GPU memory for this model, and {gib(free)} of"
             f" {gib(total)} are free: {MAKE_ROOM}."
         )
@@ -64,6 +64,13 @@ def failure(error: BaseException) -> str | None:
         return f"the GPU's memory is full{more}: {MAKE_ROOM}."
     first = text.strip().splitlines()[0].rstrip(".")
     return f"the GPU stopped working ({first}): run again, and if that fails too look for its errors with dmesg."
+
+
+def full(error: BaseException) -> bool:
+    """Whether it says that the GPU's memory is full."""
+    if isinstance(error, NoRoomError | torch.OutOfMemoryError):
+        return True
+    return failure(error) is not None and FULL.search(str(error)) is not None
 
 
 def gib(size_bytes: int) -> str:

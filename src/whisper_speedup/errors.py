@@ -15,6 +15,10 @@ class EngineLost(UserError):
     """The engine itself is gone: no utterance after this one can be decoded, so the run ends here."""
 
 
+class NoRoomError(UserError):
+    """The GPU's memory does not hold what was asked for."""
+
+
 class ClipError(UserError):
     """One clip's own fault: its row carries the sentence, and the other clips go on."""
 

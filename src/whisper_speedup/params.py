@@ -215,8 +215,17 @@ Variant = Annotated[
 ]
 
 
+class RoundsParams(Section):
+    """Rounds in which the engines take turns: `count` of them, over `clips` utterances, ordered by `seed`."""
+
+    count: Annotated[int, Field(ge=2, le=1000)]
+    clips: Annotated[int, Field(ge=1, le=1000)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 class MeasureParams(Section):
-    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times.
+    """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times; and `rounds`, in
+    which the engines take turns (null: none, and no interval over rounds).
 
     `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
     `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
@@ -226,6 +235,7 @@ class MeasureParams(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     warmup: Annotated[int, Field(ge=1, le=100)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
+    rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams
     kernl: KernlParams

@@ -1,6 +1,8 @@
-from generated_runs import GPU, generate
+from generated_rounds import DURING, GPU_DURING
+from generated_runs import GPU, GPU_ENVIRONMENT, generate
 
-from whisper_speedup.compare.comparable import warnings
+from whisper_speedup.compare.comparable import round_warnings, warnings
+from whisper_speedup.compare.rounds import Rounds
 from whisper_speedup.compare.runs import Run
 
 
@@ -80,3 +82,80 @@ def test_what_an_interrupted_process_read_counts_too():
     throttled, clocks = warned(made)
     assert "throttled while fused ran (software power cap)" in throttled
     assert "sm_mhz 2500 against 1980" in clocks
+
+
+def test_what_was_sampled_during_the_run_goes_before_single_readings():
+    made = generate(1, cuda=True)
+    for about in made.about.values():
+        about["conditions"]["during"] = dict(GPU_DURING)
+    assert warned(made) == []
+    # The highest readings agree, the medians are 10% apart.
+    made.about["fused"]["conditions"]["during"] |= {"sm_mhz": {"min": 1200, "median": 1780.0, "max": 1980}}
+    assert warned(made) == ["fused and huggingface ran at different clocks (sm_mhz 1780 against 1980)."]
+    made.about["fused"]["conditions"]["during"] |= {"sm_mhz": {"min": 1200, "median": 1890.0, "max": 1980}}
+    assert warned(made) == []  # 4.5%
+    made.about["fused"]["conditions"]["during"] |= {"throttling": {"software power cap": 12}}
+    assert warned(made) == ["The GPU was throttled while fused ran (software power cap in 12 of 80 samples)."]
+
+
+def test_work_of_others_is_told_from_our_own():
+    made = generate(1)
+    made.about["fused"]["conditions"]["during"] = dict(DURING)
+    made.about["fused"]["conditions"]["before"]["load_1min"] = 9.0  # our own threads are in it
+    assert warned(made) == []
+    made.about["fused"]["conditions"]["during"] |= {"others_cores": {"min": 0.1, "median": 0.8, "max": 1.6}}
+    assert warned(made) == [
+        "The machine was busy with other work while fused ran (0.8 of 2 cores at the median, 1.6 at most)."
+    ]
+
+
+def round_warned(made, turns=None, left_out=None, found=None):
+    keys = ("environment", "settings", "threads")
+    engines = {engine: {key: about[key] for key in keys} | {"conditions": dict(GPU_DURING)}
+               for engine, about in made.about.items()}  # fmt: skip
+    for engine, changes in (turns or {}).items():
+        engines[engine] |= changes
+    for engine in left_out or {}:
+        del engines[engine]
+    runs = [Run(engine, about, []) for engine, about in made.about.items()]
+    return round_warnings(runs, Rounds({"engines": engines, "left_out": left_out or {}}, {}), found or {})
+
+
+def test_rounds_like_the_runs_give_no_warning():
+    assert round_warned(generate(1, cuda=True)) == []
+    assert round_warnings([], None, {}) == []
+
+
+def test_conditions_of_the_turns():
+    slow = GPU_DURING | {"sm_mhz": {"min": 900, "median": 1400.0, "max": 1980}, "throttling": {"hardware slowdown": 3}}
+    assert round_warned(generate(1, cuda=True), {"fused": {"conditions": slow}}) == [
+        "The GPU was throttled while fused took its turns (hardware slowdown in 3 of 80 samples).",
+        "fused and huggingface took their turns at different clocks (sm_mhz 1400 against 1980).",
+    ]
+
+
+def test_turns_that_were_not_taken_as_the_run_was():
+    made = generate(1, cuda=True)
+    environment, settings, threads = round_warned(
+        made,
+        {"fused": {"environment": GPU_ENVIRONMENT | {"torch": "1"}, "settings": {"precision": "half"}, "threads": 8}},
+    )
+    assert "another environment than it ran with before (environment.torch 1 against 2.13.0+cu130)" in environment
+    assert "other settings than it ran with before (settings.precision half against float16)" in settings
+    assert "threads 8 against 2" in threads
+
+
+def test_an_engine_without_turns():
+    assert round_warned(generate(1), left_out={"fused": "fused needs 60 GiB."}) == [
+        "fused took no turns in the rounds: fused needs 60 GiB."
+    ]
+
+
+def test_the_two_ways_of_measuring_contradict_each_other():
+    found = {"whole_set": 2.0, "interval": [2.1, 2.3]}
+    (text,) = round_warned(generate(1), found={"fused": found})
+    assert "2.00 times as fast" in text
+    assert "2.10 to 2.30 times when they took turns" in text
+    for harmless in ({"whole_set": 2.2}, {"whole_set": None}, {"interval": None}):
+        assert round_warned(generate(1), found={"fused": found | harmless}) == []
+    assert round_warned(generate(1), found={"fused": None}) == []

@@ -89,7 +89,10 @@ def test_failing_and_cut_off_utterances_of_a_variant(here: Path, monkeypatch: py
     rows = variant(build, "half", {1: [60, 61, 62, 63]})
     rows[0].update(tokens=None, text=None, raw_text=None, seconds=None, truncated=None, error="not a number")
     rows[1]["truncated"] = True
-    write_jsonl(build / "yardstick" / "half" / "results.jsonl", rows)
+    folder = build / "yardstick" / "half"
+    write_jsonl(folder / "results.jsonl", rows)
+    about = {**read_json(folder / "run.json"), "results_sha256": sha256(folder / "results.jsonl")}
+    write_json(folder / "run.json", about)
     made(build, "half")
     ends: list[bool] = []
     judged = rescore._Reference._scores

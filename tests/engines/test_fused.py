@@ -22,7 +22,7 @@ MEASURE = MeasureParams(
     device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
     kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
-    kernl_phantom=KernlPhantomParams(precision="auto"), ladder={}, yardstick=None,
+    kernl_phantom=KernlPhantomParams(precision="auto"), ladder={}, yardstick=None, rounds=None,
 )  # fmt: skip
 
 

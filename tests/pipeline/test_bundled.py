@@ -14,14 +14,15 @@ from whisper_speedup.files import read_json, read_jsonl
 
 ROOT = Path(__file__).parents[2]
 CLIPS = ["cards-001", "cards-003", "cards-004"]
-STAGES = ("environment", "data", "model", "decode --engine huggingface", "decode --engine fused", "compare", "report")
+STAGES = ("environment", "data", "model", "decode --engine huggingface", "decode --engine fused", "rounds", "compare",
+          "report")  # fmt: skip
 ALONE = {
     "total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
-    "truncated", "failed",
+    "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh",
 }  # fmt: skip
 PAIR = {
-    "speedup", "speedup_low", "speedup_high", "different", "different_tokens", "rounding_ties", "better", "worse",
-    "not_judged",
+    "speedup", "speedup_low", "speedup_high", "speedup_rounds", "speedup_rounds_low", "speedup_rounds_high",
+    "different", "different_tokens", "rounding_ties", "better", "worse", "not_judged",
 }  # fmt: skip
 
 
@@ -29,7 +30,7 @@ def profile(**changes: Any) -> str:
     """profiles/bundled.yaml on a CPU, with a shorter search, and the given sections changed."""
     content = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text())
     content["generation"] |= {"num_beams": 2, "max_length": 16}
-    content["measure"] |= {"device": "cpu", "threads": 1}
+    content["measure"] |= {"device": "cpu", "threads": 1, "rounds": {"count": 3, "clips": 2, "seed": 0}}
     return yaml.safe_dump({**content, **changes}, sort_keys=False)
 
 
@@ -69,6 +70,7 @@ def test_the_stages_write_the_files_that_the_contracts_name(workspace: Path) -> 
     found = {path.relative_to(workspace).as_posix() for path in (workspace / "build" / "bundled").rglob("*.json*")}
     assert found == {
         "build/bundled/environment.json", "build/bundled/model.json", "build/bundled/data/manifest.jsonl",
+        "build/bundled/rounds/rounds.json", "build/bundled/rounds/rounds.jsonl",
         *(f"build/bundled/runs/{engine}/{name}" for engine in ("huggingface", "fused")
           for name in ("run.json", "results.jsonl")),
     }  # fmt: skip
@@ -83,7 +85,17 @@ def test_result_rows_follow_the_contract(workspace: Path, engine: str) -> None:
     rows = results(workspace, "bundled", engine)
     assert [row["id"] for row in rows] == CLIPS
     for row in rows:
-        assert list(row) == ["id", "tokens", "text", "raw_text", "score", "seconds", "truncated", "error"]
+        assert list(row) == [
+            "id",
+            "tokens",
+            "text",
+            "raw_text",
+            "score",
+            "seconds",
+            "device_seconds",
+            "truncated",
+            "error",
+        ]
         assert row["error"] is None
         assert row["tokens"]
         assert len(row["seconds"]) == 1
@@ -97,7 +109,7 @@ def test_run_json_follows_the_contract(workspace: Path, engine: str) -> None:
     assert set(run) == {
         "engine", "settings", "model", "profile", "device", "device_name", "dtype", "threads", "load_s", "warmup_s",
         "decode_s", "resumed_from", "memory", "environment", "started", "conditions", "data_sha256", "weights_sha256",
-        "prompt", "step_floor", "breakdown", "model_sha256", "source_sha256", "results_sha256",
+        "prompt", "step_floor", "breakdown", "model_sha256", "source_sha256", "results_sha256", "energy",
     }  # fmt: skip
     assert (run["engine"], run["profile"], run["device"], run["dtype"], run["threads"]) == (
         engine, "bundled", "cpu", "float32", 1,

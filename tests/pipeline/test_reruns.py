@@ -14,6 +14,8 @@ import yaml
 from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 
+from whisper_speedup.params import MeasureParams
+
 ROOT = Path(__file__).parents[2]
 FAKE = """#!{executable}
 import hashlib, pathlib, sys, yaml
@@ -60,10 +62,16 @@ elif stage == "decode":
     write(build / "runs" / engine / "run.json", engine)
 elif stage == "yardstick":
     write(build / "yardstick" / "variants.json", repr(content["measure"]["yardstick"]))
+elif stage == "rounds":
+    for name in ("environment.json", "model.json", "data/manifest.jsonl"):
+        assert (build / name).is_file(), name
+    for name in ("rounds.json", "rounds.jsonl"):
+        write(build / "rounds" / name, str(len(pathlib.Path("log").read_text())))
 elif stage == "compare":
     engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
     runs = [build / "runs" / name for name in engines]
-    found = digest(engines, *runs, build / "yardstick", build / "data", build / "model.json", code / "compare")
+    made = [build / "yardstick", build / "rounds", build / "data", build / "model.json"]
+    found = digest(engines, *runs, *made, code / "compare")
     for name in ("metrics.json", "differences.jsonl", "evidence.jsonl", "latency.jsonl", "utterances.csv",
                  "context.json"):
         write(reports / profile / name, '{{"found": "%s"}}' % found)
@@ -72,9 +80,9 @@ elif stage == "report":
 else:
     raise SystemExit("unknown stage " + stage)
 """
-DECODED = ["environment", "huggingface", "yardstick", "fused", "compare", "report"]
+DECODED = ["environment", "huggingface", "yardstick", "fused", "rounds", "compare", "report"]
 TIMED = ["environment", "huggingface", "fused", "compare", "report"]
-FUSED = ["environment", "fused", "compare", "report"]
+FUSED = ["environment", "fused", "rounds", "compare", "report"]
 
 
 class Project:
@@ -150,14 +158,16 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         (("generation", "num_beams"), 3, DECODED),
         (("generation", "max_length"), 40, DECODED),
         (("measure", "repeats"), 2, TIMED),
+        (("measure", "rounds", "count"), 3, ["environment", "rounds", "compare", "report"]),
         (
             ("measure", "baseline", "reorder_fix"),
             True,
-            ["environment", "huggingface", "yardstick", "compare", "report"],
+            ["environment", "huggingface", "yardstick", "rounds", "compare", "report"],
         ),
         (("measure", "yardstick"), ["again"], ["environment", "yardstick", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
-        (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
+        # Of an engine that is not asked for; the rounds read all engines' settings.
+        (("measure", "kernl", "precision"), "float32", ["environment", "rounds", "compare", "report"]),
         (("report", "title"), "Another title", ["environment", "report"]),
         (("data", "clips"), ["cards-001"], ["data", *DECODED]),
         (("model", "name"), "base", ["model", *DECODED]),
@@ -187,6 +197,8 @@ def test_a_setting_runs_what_reads_it(
         ("device.py", DECODED),
         ("prompt.py", DECODED),
         ("measure/clock.py", DECODED),
+        ("timed.py", DECODED),
+        ("rounds/order.py", ["environment", "rounds", "compare", "report"]),
         ("report/template.html", ["environment", "report"]),
         ("compare/wer.py", ["environment", "compare", "report"]),
         # Made again, and found to be the same: nothing is measured again.
@@ -205,7 +217,7 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
     before = project.timings()
     project.edit("profiles/bundled.yaml", "measure", "second", value={"precision": "auto"})
     project.edit("params.yaml", "engines", value=["fused", "second"])
-    assert project.repro() == ["environment", "second", "compare", "report"]
+    assert project.repro() == ["environment", "second", "rounds", "compare", "report"]
     assert {**project.timings(), **before} == project.timings()
     project.edit("params.yaml", "engines", value=["fused"])
     assert "second" not in (ran := project.repro())
@@ -215,9 +227,11 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
 def test_a_rung_runs_again_when_its_own_parts_change(project: Project) -> None:
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": [], "high": ["ancestry"]})
     project.edit("params.yaml", "engines", value=["ladder.low", "ladder.high", "fused"])
-    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "ladder.high", "compare", "report"])
+    assert sorted(project.repro()) == sorted(
+        ["environment", "ladder.low", "ladder.high", "rounds", "compare", "report"]
+    )
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": ["packed_weights"], "high": ["ancestry"]})
-    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "compare", "report"])
+    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "rounds", "compare", "report"])
 
 
 def test_another_profile_runs_everything_and_the_first_comes_back(project: Project) -> None:
@@ -257,3 +271,15 @@ def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, 
     Path("broken").unlink()
     second = project.repro()
     assert sorted([*first, *second]) == sorted(["environment", "data", *DECODED])
+
+
+def test_the_rounds_read_every_engine_s_settings() -> None:
+    listed = next(
+        entry["profiles/${profile}.yaml"]
+        for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["rounds"]["params"]
+        if isinstance(entry, dict)
+    )
+    assert set(listed) == {
+        "generation",
+        *(f"measure.{key}" for key in set(MeasureParams.model_fields) - {"repeats", "yardstick"}),
+    }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from generated_reports import judge
+from generated_rounds import some_seconds, write_rounds
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
@@ -30,11 +31,13 @@ HOSTILE = [
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
 
-def make(root: Path, made, name: str, judged: bool = False, **report) -> Path:
+def make(root: Path, made, name: str, judged: bool = False, turns: bool = False, **report) -> Path:
     """Render generated runs; the page's path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         made.write(root, name)
+        if turns:
+            write_rounds(root, made, some_seconds(made), name)
         folder = compare(profile(**report), name, params())
         if judged:
             judge(folder)
@@ -47,7 +50,7 @@ def page_path(tmp_path_factory) -> Path:
     made = generate(60, differing=8)
     made.results["fused"][20]["truncated"] = True
     made.fail("fused", 30, "out of memory")
-    return make(tmp_path_factory.mktemp("page"), made, "example", judged=True)
+    return make(tmp_path_factory.mktemp("page"), made, "example", judged=True, turns=True)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +126,7 @@ def test_nothing_sticks_out_at_any_width(visit, page_path, viewport):
 def test_without_javascript_every_table_and_card_is_there(visit, page_path):
     page = visit(page_path, java_script_enabled=False)
     assert page.locator(".utterances tbody tr").count() == 60
-    assert page.locator(".figures tbody tr").count() == 4
+    assert page.locator(".figures tbody tr").count() == 6
     assert page.locator("article.card").count() == 8
     assert page.locator("article.card").last.is_visible()
     assert page.locator(".tools").first.is_hidden()

@@ -87,7 +87,7 @@ def test_the_page_says_what_was_found(here):
     for words in (
         "Whisper tiny.en on made-up recordings",
         "Fused transcribes the same 13 utterances 3.07 times as fast as Hugging Face. 2 of 13 outputs differ (15.38%).",
-        "3.07\N{MULTIPLICATION SIGN} the speed of Hugging Face 95% interval 2.92 to 3.21",
+        "3.07\N{MULTIPLICATION SIGN} the speed of Hugging Face 95% interval 2.90 to 3.23",
         "2 of 13 outputs differ",
         "3.97% of the words are wrong Hugging Face 3.25%",
         "difference +0.72 points",

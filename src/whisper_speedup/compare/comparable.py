@@ -1,31 +1,87 @@
-"""What makes two runs hard to compare: another machine, other clocks, another prompt. Each is one sentence."""
+"""What makes two runs hard to compare: another machine, other clocks, another prompt. Each is one sentence.
+
+Other data or other weights are no matter of warning: runs.py and rounds.py refuse them.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
+from whisper_speedup.compare.rounds import Rounds
 from whisper_speedup.compare.runs import Run
 
-# Clocks this close are the same clocks. A CPU's is read at one moment, over all its cores, and so wanders more.
+# Clocks whose medians are this close are the same clocks. A CPU's is a mean over all its cores, and so wanders more.
 TOLERANCE = {"sm_mhz": 0.05, "memory_mhz": 0.05, "cpu_mhz": 0.10}
-BUSY = 1.5  # a load of this many times the cores: something else ran beside the measurement
+BUSY = 0.25  # of the cores, at the median, worked on something else
+BUSY_LOAD = 1.5  # where that is not known: a load of this many times the cores
 _NAMED_AT_MOST = 4
 
 
 def warnings(runs: list[Run]) -> list[str]:
     """Sentences for the reader, each about one run or about one run against the first (the baseline)."""
-    found = [sentence for run in runs for sentence in _alone(run)]
+    found = [sentence for run in runs for sentence in _alone(run.engine, run.about, "ran")]
     return found + [sentence for run in runs[1:] for sentence in _against(runs[0], run)]
 
 
-def _alone(run: Run) -> Iterator[str]:
-    """`conditions` holds a reading `before` the utterances and one `after`; a value is None where it is unknown."""
-    reasons = sorted({reason for reading in _readings(run) for reason in reading.get("throttling") or []})
+def round_warnings(runs: list[Run], rounds: Rounds | None, found: dict[str, Any]) -> list[str]:
+    """The same for the rounds, and where they contradict the runs; `found` is each engine's comparison over rounds."""
+    return list(_rounds(runs, rounds, found)) if rounds is not None else []
+
+
+def _rounds(runs: list[Run], rounds: Rounds, found: dict[str, Any]) -> Iterator[str]:
+    turns, baseline = rounds.about["engines"], runs[0]
+    for run in runs:
+        if run.engine not in turns:
+            why = rounds.about.get("left_out", {}).get(run.engine)
+            yield f"{run.engine} took no turns in the rounds{f': {why}' if why else '.'}"
+            continue
+        about = {**turns[run.engine], "conditions": {"during": turns[run.engine].get("conditions")}}
+        yield from _alone(run.engine, about, "took its turns")
+        if run is not baseline and baseline.engine in turns:
+            theirs = {"conditions": {"during": turns[baseline.engine].get("conditions")}}
+            pair = f"{run.engine} and {baseline.engine}"
+            yield from _clocks(pair, about, theirs, "took their turns")
+        for key, words in (("environment", "another environment"), ("settings", "other settings"),
+                           ("threads", "another number of threads")):  # fmt: skip
+            other = _differing({key: run.about.get(key)}, {key: about.get(key)})
+            if other:
+                yield f"{run.engine} took its turns with {words} than it ran with before ({_some(other)})."
+    for engine, pair_found in found.items():
+        sentence = _contradicted(engine, pair_found)
+        if sentence:
+            yield sentence
+
+
+def _contradicted(engine: str, found: dict[str, Any] | None) -> str | None:
+    """The two ways of measuring look at the same clips, so one outside the other's interval is the machine's doing."""
+    if not found or found["whole_set"] is None or found["interval"] is None:
+        return None
+    low, high = found["interval"]
+    if low <= found["whole_set"] <= high:
+        return None
+    return (
+        f"On the clips of the rounds, {engine} was {found['whole_set']:.2f} times as fast as the baseline when each"
+        f" engine decoded the whole set by itself, and {low:.2f} to {high:.2f} times when they took turns: the machine"
+        " was not the same for both runs."
+    )
+
+
+def _alone(engine: str, about: dict[str, Any], did: str) -> Iterator[str]:
+    """`conditions` holds a reading `before` the utterances, one `after`, and what was sampled `during` them; a value
+    is None where it is unknown."""
+    during = (about.get("conditions") or {}).get("during") or {}
+    reasons = {reason: None for reading in _readings(about) for reason in reading.get("throttling") or []}
+    reasons |= during.get("throttling") or {}
     if reasons:
-        yield f"The GPU was throttled while {run.engine} ran ({', '.join(reasons)})."
-    cores = (run.about.get("environment") or {}).get("cpu_cores")
-    load = _highest(run, "load_1min")
-    if cores and load is not None and load > BUSY * cores:
-        yield f"The machine was busy with other work while {run.engine} ran (a load of {load} on {cores} cores)."
+        of = f" of {during['samples']} samples" if during else ""
+        said = [reason if count is None else f"{reason} in {count}{of}" for reason, count in sorted(reasons.items())]
+        yield f"The GPU was throttled while {engine} {did} ({', '.join(said)})."
+    cores = (about.get("environment") or {}).get("cpu_cores")
+    others, load = during.get("others_cores"), _highest(about, "load_1min")
+    if cores and others and others["median"] > BUSY * cores:
+        what = f"{others['median']:.1f} of {cores} cores at the median, {others['max']:.1f} at most"
+        yield f"The machine was busy with other work while {engine} {did} ({what})."
+    elif cores and not others and load is not None and load > BUSY_LOAD * cores:
+        yield f"The machine was busy with other work while {engine} {did} (a load of {load} on {cores} cores)."
 
 
 def _against(baseline: Run, run: Run) -> Iterator[str]:
@@ -40,25 +96,35 @@ def _against(baseline: Run, run: Run) -> Iterator[str]:
             break
     if run.about.get("prompt") != baseline.about.get("prompt"):
         yield f"{pair} were prompted differently ({run.about.get('prompt')} against {baseline.about.get('prompt')})."
+    yield from _clocks(pair, run.about, baseline.about, "ran")
+
+
+def _clocks(pair: str, ours: dict[str, Any], theirs: dict[str, Any], did: str) -> Iterator[str]:
     clocks = []
     for key, tolerance in TOLERANCE.items():
-        ours, theirs = _highest(run, key), _highest(baseline, key)
-        if ours is not None and theirs is not None and abs(ours - theirs) > tolerance * max(ours, theirs):
-            clocks.append(f"{key} {ours} against {theirs}")
+        a, b = _clock(ours, key), _clock(theirs, key)
+        if a is not None and b is not None and abs(a - b) > tolerance * max(a, b):
+            clocks.append(f"{key} {a:.0f} against {b:.0f}")
     if clocks:
-        yield f"{pair} ran at different clocks ({_some(clocks)})."
+        yield f"{pair} {did} at different clocks ({_some(clocks)})."
 
 
-def _readings(run: Run) -> list[dict[str, Any]]:
-    """Of the process that ended the run, and of those before it that were interrupted."""
-    earlier = [session.get("conditions") for session in run.about.get("resumed_from") or []]
-    found = [*(run.about.get("conditions") or {}).values(), *earlier]
+def _clock(about: dict[str, Any], key: str) -> float | None:
+    """The median over the run; where nothing was sampled the highest reading, for a processor that waits lowers it."""
+    sampled = ((about.get("conditions") or {}).get("during") or {}).get(key)
+    return float(sampled["median"]) if sampled else _highest(about, key)
+
+
+def _readings(about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Single readings, of the process that ended the run and of those before it that were interrupted."""
+    earlier = [session.get("conditions") for session in about.get("resumed_from") or []]
+    own = about.get("conditions") or {}
+    found = [*(own.get(when) for when in ("before", "after")), *earlier]
     return [reading for reading in found if isinstance(reading, dict)]
 
 
-def _highest(run: Run, key: str) -> float | None:
-    """The highest reading: a processor that waits lowers its clock, and that is not the clock it ran at."""
-    return max((reading[key] for reading in _readings(run) if reading.get(key) is not None), default=None)
+def _highest(about: dict[str, Any], key: str) -> float | None:
+    return max((reading[key] for reading in _readings(about) if reading.get(key) is not None), default=None)
 
 
 def _differing(a: Any, b: Any) -> list[str]:

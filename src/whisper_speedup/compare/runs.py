@@ -34,6 +34,7 @@ class Result(BaseModel):
     raw_text: str | None
     score: float | None
     seconds: list[float] | None
+    device_seconds: list[float] | None = None
     truncated: bool | None
     error: str | None
 
@@ -41,6 +42,11 @@ class Result(BaseModel):
     def median_s(self) -> float:
         """Seconds of compute, the median over the repeats."""
         return float(np.median(self.seconds or []))
+
+    @property
+    def device_median_s(self) -> float | None:
+        """The same by the GPU's own clock; None where there is none."""
+        return float(np.median(self.device_seconds)) if self.device_seconds else None
 
 
 @dataclass(frozen=True)

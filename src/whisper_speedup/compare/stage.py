@@ -7,11 +7,12 @@ import numpy as np
 import yaml
 
 from whisper_speedup.compare import statistics
-from whisper_speedup.compare.comparable import warnings
+from whisper_speedup.compare.comparable import round_warnings, warnings
 from whisper_speedup.compare.differences import differing_rows
 from whisper_speedup.compare.evidence import evidence
 from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
+from whisper_speedup.compare.rounds import Rounds, against_rounds, read_rounds
 from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
@@ -32,6 +33,7 @@ def compare(
     """
     engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
     inputs = read_inputs(build / profile_name, profile_name, engines, profile.measure.yardstick or [])
+    rounds = read_rounds(build / profile_name / "rounds", inputs, profile_name)
     notes = warnings(inputs.runs)
     normalise = _normaliser(inputs, profile, notes)
     errors = {run.engine: _word_errors(inputs.manifest, run, normalise) for run in inputs.runs}
@@ -45,12 +47,14 @@ def compare(
         if run is not baseline:
             rows = differing_rows(inputs.manifest, baseline, run, normalise)
             pair, comparisons[run.engine] = against(baseline, run, errors[baseline.engine], errors[run.engine])
-            numbers |= pair
+            in_rounds, comparisons[run.engine]["rounds"] = against_rounds(rounds, baseline, run)
+            numbers |= pair | in_rounds
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
     for run in inputs.yardstick:
         metrics |= {f"{run.engine}.{key}": value for key, value in of_variant(baseline, run).items()}
         differences += differing_rows(inputs.manifest, baseline, run, normalise)
+    notes += round_warnings(inputs.runs, rounds, {name: pair["rounds"] for name, pair in comparisons.items()})
     differences, judged = rescore(differences, inputs, profile, build / profile_name)
     for run in [*inputs.runs[1:], *inputs.yardstick]:
         rows = [row for row in differences if row["engine"] == run.engine]
@@ -66,8 +70,21 @@ def compare(
     write_jsonl(folder / "latency.jsonl", latency)
     write_text(folder / "utterances.csv", utterances_csv(latency, engines))
     context = _context(inputs, profile, profile_name, params, errors, comparisons, notes)
-    write_json(folder / "context.json", context | {"rescoring": judged})
+    write_json(folder / "context.json", context | {"rescoring": judged, "rounds": _about(rounds)})
     return folder
+
+
+def _about(rounds: Rounds | None) -> dict[str, Any] | None:
+    """rounds.json without what the runs say already."""
+    if rounds is None:
+        return None
+    engines = {
+        engine: {key: told.get(key) for key in ("conditions", "waiting", "memory", "load_s", "warmup_s")}
+        for engine, told in rounds.about["engines"].items()
+    }
+    return {key: rounds.about.get(key) for key in ("rounds", "clips", "started", "seconds", "left_out")} | {
+        "engines": engines
+    }
 
 
 def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -117,8 +134,10 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
     fitted = statistics.line(tokens, seconds)
     counts = total(list(errors.values()))
     memory = run.about["memory"]
+    device = [s for _, row in decoded if (s := row.device_median_s) is not None]
     return {
         "total_s": float(seconds.sum()) if decoded else None,
+        "device_total_s": sum(device) if device and len(device) == len(decoded) else None,
         "median_s": float(np.median(seconds)) if decoded else None,
         "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
         "rtfx": float(audio_s / seconds.sum()) if decoded else None,
@@ -126,10 +145,20 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
         "warmup_s": run.about["warmup_s"],
         "peak_reserved_bytes": memory["max_reserved"],
         "process_peak_bytes": memory["process_peak"],
+        "energy_per_audio_hour_wh": _energy(run),
         "wer": counts.errors / counts.words if counts.words else None,
         "truncated": sum(bool(row.truncated) for _, row in decoded),
         "failed": len(manifest) - len(decoded),
     }
+
+
+def _energy(run: Run) -> float | None:
+    """Watt-hours of the whole board for an hour of audio; None where the GPU did not count its energy.
+
+    Joules for a second of audio and watt-hours for an hour of it are one number: both units are 3600 times as large.
+    """
+    used = run.about.get("energy")
+    return used["joules"] / used["audio_s"] if used and used["audio_s"] else None
 
 
 def against(

@@ -1,7 +1,10 @@
-"""The paired bootstrap: how far a ratio of two sums would move if other utterances of the same kind had been drawn."""
+"""The bootstrap: how far a ratio of sums would move with other utterances, and a median of ratios with other rounds."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 10_000
 SEED = 20230131  # any fixed number would do: this is the day the notebook was run
@@ -14,16 +17,14 @@ Array = npt.NDArray[np.float64]
 def ratio_interval(
     numerator: Array, denominator: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """The percentile bootstrap interval of sum(numerator) / sum(denominator).
+    """The expanded percentile bootstrap interval of sum(numerator) / sum(denominator).
 
-    Both arrays have shape (utterances,), one entry an utterance, in the same order; the pairs are drawn together, so
-    that a long utterance is long for both. Returns None for fewer than two utterances (nothing to draw from) or when
-    a draw has a sum of zero below the line.
+    Both arrays have shape (count,), one entry an utterance, in the same order; the pairs are drawn together, so that a
+    long utterance is long for both. Returns None for fewer than two (nothing to draw from) or when a draw has a sum of
+    zero below the line.
     """
     if numerator.shape != denominator.shape or numerator.ndim != 1:
-        raise ValueError(
-            f"two arrays of one shape (utterances,) are needed, not {numerator.shape}, {denominator.shape}"
-        )
+        raise ValueError(f"two arrays of one shape (count,) are needed, not {numerator.shape}, {denominator.shape}")
     count = len(numerator)
     if count < 2:
         return None
@@ -36,8 +37,33 @@ def ratio_interval(
         if not np.all(below):
             return None
         ratios[start : start + chunk] = numerator[drawn].sum(axis=1) / below
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
+    tail = tail_share(count, level)
+    low, high = np.quantile(ratios, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def median_interval(
+    values: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """The expanded percentile bootstrap interval of the median of `values`, shape (count,); None for fewer than two."""
+    count = len(values)
+    if count < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
+    tail = tail_share(count, level)
+    low, high = np.quantile(np.median(values[drawn], axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def tail_share(count: int, level: float = LEVEL) -> float:
+    """The share of draws to leave out at each end of an interval from `count` values, `count` > 1.
+
+    (1 - level) / 2 for many. Draws from few values spread less than the values' own population: with 8 values the plain
+    percentile interval of 95% holds the truth 89 times of 100. The expanded one (T. Hesterberg, "What Teachers Should
+    Know About the Bootstrap", The American Statistician 69, 2015, section 4.3) leaves out less, as Student's t does.
+    """
+    widened = math.sqrt(count / (count - 1)) * float(stdtrit(count - 1, (1 + level) / 2))
+    return float(ndtr(-widened))
 
 
 def line(x: Array, y: Array) -> tuple[float, float] | None:

@@ -67,9 +67,9 @@ class Partner:
             raise UserError(str(answer["error"]))
         return answer
 
-    def close(self) -> None:
-        """Let the program finish, as it should when its input ends, and end it if it does not."""
-        self._finish(patience_s=10)
+    def close(self, patience_s: float = 10) -> None:
+        """Let the program finish, as it should when its input ends, and end it if it does not within `patience_s`."""
+        self._finish(patience_s)
 
     def _read(self) -> None:
         assert self.program.stdout is not None

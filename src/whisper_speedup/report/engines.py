@@ -35,20 +35,23 @@ def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]
     on_gpu = any(value is not None for value in of("peak_reserved_bytes"))
     memory = numbers.size_column(of("peak_reserved_bytes" if on_gpu else "process_peak_bytes"))
     total, warmup = numbers.seconds_column(of("total_s")), numbers.seconds_column(of("warmup_s"))
+    energy = of("energy_per_audio_hour_wh")
     wer = [None if value is None else 100 * value for value in of("wer")]
     return [
         Figures("Speed", f"{numbers.TIMES} baseline", [numbers.times(value) for value in speedups], strong=True),
-        Figures("95% interval", numbers.TIMES, intervals),
+        Figures("95% over utterances", numbers.TIMES, intervals),
         _figures("Total", total),
         Figures("Median", middle.unit, middle.cells[: len(names)]),
         Figures("95th percentile", middle.unit, middle.cells[len(names) :]),
         Figures("RTFx", f"{numbers.TIMES} real time", numbers.number_column(of("rtfx")).cells),
         Figures("One token" if fitted else "One step", steps.unit, steps.cells),
         _figures("Warm-up", warmup),
+        *([Figures("Energy, GPU board", "Wh for an hour of audio", numbers.number_column(energy).cells)]
+          if any(value is not None for value in energy) else []),
         Figures(f"Peak memory, {'GPU' if on_gpu else 'process'}", memory.unit, memory.cells),
         Figures("Texts that differ", "of those compared", _differing(context, metrics, "different")),
         Figures("WER", "%", numbers.number_column(wer, decimals=2).cells),
-    ]
+    ]  # fmt: skip
 
 
 def _figures(title: str, column: Column) -> Figures:

@@ -76,7 +76,8 @@ def sentence(metrics: dict[str, Any], context: dict[str, Any], engine: str) -> s
     if value is None:
         return f"There is no speedup to give: no utterance was decoded by both {name} and {baseline}."
     which = "the utterance" if total == 1 else f"the same {numbers.plural(total, 'utterance')}"
-    if low is not None and low <= 1 <= high:
+    in_turns = metrics.get(f"{engine}.speedup_rounds_low"), metrics.get(f"{engine}.speedup_rounds_high")
+    if any(a is not None and b is not None and a <= 1 <= b for a, b in ((low, high), in_turns)):
         found = f"{name} and {baseline} cannot be told apart in speed on {which}"
     elif value < 1:
         found = f"{name} is slower than {baseline}: it transcribes {which} at {numbers.times(value)} its speed"

@@ -36,6 +36,10 @@ def _speed(context: Row, metrics: Row, engine: str) -> Tile:
     lines = []
     if low is not None:
         lines.append(f"95% interval {numbers.interval(low, high)}")
+    low, high = metrics.get(f"{engine}.speedup_rounds_low"), metrics.get(f"{engine}.speedup_rounds_high")
+    if low is not None:
+        in_turns = numbers.times(metrics[f"{engine}.speedup_rounds"])
+        lines.append(f"in turns {in_turns}, {numbers.interval(low, high)}")
     if pair["total_s"] is not None:
         before, after = numbers.seconds(pair["baseline_total_s"]), numbers.seconds(pair["total_s"])
         lines.append(f"{after} in all instead of {before}")

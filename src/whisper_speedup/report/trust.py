@@ -7,6 +7,7 @@ from whisper_speedup.report import numbers, summary
 Row = dict[str, Any]
 READINGS = {
     "cpu_mhz": "CPU clock, MHz",
+    "others_cores": "Cores on other work",
     "load_1min": "Load, 1 min",
     "sm_mhz": "GPU clock, MHz",
     "memory_mhz": "GPU memory clock, MHz",
@@ -14,20 +15,56 @@ READINGS = {
     "temperature_c": "Temperature, °C",
     "throttling": "Throttled by",
 }
+SINGLE = "Read just before the first timed utterance, then just after the last."
+SAMPLED = (
+    "Median over the run, in brackets the least and the most where they differ, read four times a second. Cores on"
+    " other work: how many of the machine's cores did what no process of the engine asked for."
+)
 
 
-def conditions(context: Row) -> Row:
-    """`columns` name the readings that any run has, `rows` are each engine's cells, before then after."""
-    readings = {
-        engine: [(context["runs"][engine].get("conditions") or {}).get(when) or {} for when in ("before", "after")]
-        for engine in context["engines"]
-    }
-    keys = [key for key in READINGS if any(r.get(key) is not None for pair in readings.values() for r in pair)]
-    rows = [
-        (summary.label(engine), [" then ".join(_reading(reading.get(key)) for reading in pair) for key in keys])
-        for engine, pair in readings.items()
-    ]
-    return {"columns": [READINGS[key] for key in keys], "rows": rows}
+def conditions(context: Row, metrics: Row) -> Row:
+    """`columns` name the readings that any run has, `rows` are each engine's cells, `note` says how to read them."""
+    told = [(summary.label(engine), context["runs"][engine].get("conditions") or {}) for engine in context["engines"]]
+    turns = (context.get("rounds") or {}).get("engines") or {}
+    told += [(f"{summary.label(engine)}, in turns", {"during": turns[engine].get("conditions")})
+             for engine in context["engines"] if engine in turns]  # fmt: skip
+    # The load of a minute counts the engine's own threads: it stands in only where others' work is not known.
+    apart = any((found.get("during") or {}).get("others_cores") for _, found in told)
+    shown = [key for key in READINGS if not (apart and key == "load_1min")]
+    cells = [(name, {key: _cell(found, key) for key in shown}) for name, found in told]
+    keys = [key for key in shown if any(row[key] is not None for _, row in cells)]
+    rows = [(name, [numbers.MISSING if row[key] is None else row[key] for key in keys]) for name, row in cells]
+    columns = [READINGS[key] for key in keys]
+    shares = [_device_share(metrics, engine) for engine in context["engines"]]
+    if any(share is not None for share in shares):
+        columns.append("Seconds by the GPU, % of the host's")
+        column = numbers.number_column(shares, decimals=1).cells
+        column += [numbers.MISSING] * (len(rows) - len(column))  # the rows of the turns
+        rows = [(name, [*row, share]) for (name, row), share in zip(rows, column, strict=True)]
+    sampled = any(found.get("during") for _, found in told)
+    return {"columns": columns, "rows": rows, "note": SAMPLED if sampled else SINGLE}
+
+
+def _cell(found: Row, key: str) -> str | None:
+    """What was sampled during the run; where nothing was, the reading before it and the one after. None: unknown."""
+    during = found.get("during") or {}
+    value = during.get(key)
+    if key == "throttling" and value is not None:
+        return ", ".join(f"{reason} ({count} of {during['samples']})" for reason, count in value.items()) or "none"
+    if value is not None:
+        low, middle, high = (_number(value[part]) for part in ("min", "median", "max"))
+        return middle if low == high else f"{middle} ({low} to {high})"
+    pair = [(found.get(when) or {}).get(key) for when in ("before", "after")]
+    return None if pair == [None, None] else " then ".join(map(_reading, pair))
+
+
+def _number(value: float) -> str:
+    return numbers.count(round(value)) if abs(value) >= 100 else f"{value:g}"
+
+
+def _device_share(metrics: Row, engine: str) -> float | None:
+    device, host = metrics.get(f"{engine}.device_total_s"), metrics[f"{engine}.total_s"]
+    return None if device is None or not host else 100 * device / host
 
 
 def _reading(value: Any) -> str:

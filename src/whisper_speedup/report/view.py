@@ -9,6 +9,7 @@ from whisper_speedup.report.cards import cards
 from whisper_speedup.report.mask import mask
 from whisper_speedup.report.memory import memory
 from whisper_speedup.report.notices import notices
+from whisper_speedup.report.rounds import rounds
 from whisper_speedup.report.speed import speed
 from whisper_speedup.report.tiles import setting, tiles
 from whisper_speedup.report.utterances import failed, utterances
@@ -41,6 +42,7 @@ def view(
         "speed_table": engines.speed_table(context, metrics, latency),
         "output_table": engines.output_table(context, metrics),
         "speed": speed(context, metrics, latency),
+        "rounds": rounds(context, metrics),
         "memory": memory(context),
         "labels": labels,
         "baseline": baseline,
@@ -63,5 +65,6 @@ def view(
         "context": context,
         "trust": trust.engines(context),
         "environment": trust.flat(context["environment"]),
-        "conditions": trust.conditions(context),
+        "conditions": trust.conditions(context, metrics),
+        "energy": any(metrics.get(f"{engine}.energy_per_audio_hour_wh") is not None for engine in names),
     }  # fmt: skip

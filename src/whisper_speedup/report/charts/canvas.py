@@ -60,6 +60,13 @@ def ticks(scale: Scale, unit: float = 1.0, count: int = 5) -> list[float]:
     return [n * step for n in range(int(scale.high / step + 1e-9) + 1)]
 
 
+def ticks_between(scale: Scale, count: int = 5) -> list[float]:
+    """About `count` even, round steps of a linear scale that need not begin at 0."""
+    step = _round_step((scale.high - scale.low) / count)
+    first, last = math.ceil(scale.low / step - 1e-9), math.floor(scale.high / step + 1e-9)
+    return [n * step for n in range(first, last + 1)]
+
+
 def time_ticks(scale: Scale) -> list[float]:
     """Seconds on a logarithmic scale that are round as they are written: 200 ms, 5 s, 2 min."""
     subs = (1, 2, 5) if scale.high / scale.low > 8 else (1, 2, 3, 5, 7)
@@ -88,7 +95,8 @@ def frame(x: Scale, y: Scale, x_ticks: list[tuple[float, str]], y_ticks: list[tu
         parts.append(f'<path class="grid" d="M{LEFT} {n(y(value))}H{RIGHT}"/>')
         parts.append(text(LEFT - 8, y(value) + 4, label, "tick", "end"))
     parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>')
-    parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 44, x_title, "title", "middle"))
+    if x_title:
+        parts.append(text((LEFT + RIGHT) / 2, BOTTOM + 44, x_title, "title", "middle"))
     parts.append(text(0, 14, y_title, "title"))
     return parts
 

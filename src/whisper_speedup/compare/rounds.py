@@ -1,0 +1,116 @@
+"""What the rounds say of the speedup: a ratio for each round, and an interval over rounds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
+
+from whisper_speedup.compare import statistics
+from whisper_speedup.compare.runs import Inputs, Run
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import read_json, read_jsonl
+
+
+class Turn(BaseModel):
+    """A row of rounds.jsonl: one clip that one engine decoded in its turn."""
+
+    round: int
+    engine: str
+    clip: str
+    seconds: float | None
+    device_seconds: float | None
+    tokens: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """rounds.json, and the seconds of each engine: shape (rounds, clips), NaN where a clip has no output."""
+
+    about: dict[str, Any]
+    seconds: dict[str, statistics.Array]
+
+
+def read_rounds(folder: Path, inputs: Inputs, profile_name: str) -> Rounds | None:
+    """What the stage `rounds` left in `folder`; None where the profile has none, or the stage never ran.
+
+    Raises UserError for files that are damaged or were made from other data, other weights or another profile.
+    """
+    if not folder.is_dir():
+        return None
+    about = read_json(folder / "rounds.json")
+    again = "run dvc repro to let the engines take turns again."
+    if about.get("profile") != profile_name:
+        raise UserError(f"{folder} says it is another profile's: {again}")
+    if about.get("rounds") is None:
+        return None
+    if about.get("data_sha256") != inputs.data_sha256:
+        raise UserError(f"{folder} was made from other data than the manifest of {profile_name}: {again}")
+    if about.get("weights_sha256") != inputs.weights_sha256:
+        raise UserError(f"{folder} was made with other weights than model.json of {profile_name}: {again}")
+    return Rounds(about, _seconds(folder / "rounds.jsonl", about, again))
+
+
+def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """For metrics.json the speedup in the rounds and its interval over rounds; for the page, what they come from.
+
+    The speedup is the median of the rounds' own. Work of others slows one engine in one round and then lets go: a sum
+    over rounds would be moved by it, and its interval too narrow (docs/clock.md has what that does to repeated runs).
+
+    Over the clips that both decoded in every round. `baseline_s` and `engine_s` are sums over those clips, one a round,
+    `speedups` their ratios, and `whole_set` is the speedup of the same clips in the pass over the whole set.
+    """
+    nothing = dict.fromkeys(("speedup_rounds", "speedup_rounds_low", "speedup_rounds_high"))
+    if rounds is None or not {baseline.engine, run.engine} <= set(rounds.seconds):
+        return nothing, None
+    before, after = rounds.seconds[baseline.engine], rounds.seconds[run.engine]
+    both: npt.NDArray[np.bool_] = np.asarray(~np.isnan(before + after).any(axis=0))
+    if not both.any():
+        return nothing, None
+    before, after = before[:, both].sum(axis=1), after[:, both].sum(axis=1)
+    interval = statistics.median_interval(before / after)
+    clips = {clip for clip, kept in zip(rounds.about["clips"], both, strict=True) if kept}
+    return {
+        "speedup_rounds": float(np.median(before / after)),
+        "speedup_rounds_low": interval[0] if interval else None,
+        "speedup_rounds_high": interval[1] if interval else None,
+    }, {
+        "clips": len(clips),
+        "baseline_s": before.tolist(),
+        "engine_s": after.tolist(),
+        "speedups": (before / after).tolist(),
+        "interval": interval,
+        "whole_set": _whole_set(baseline, run, clips),
+    }
+
+
+def _whole_set(baseline: Run, run: Run, clips: set[str]) -> float | None:
+    pairs = [(a, b) for a, b in zip(baseline.results, run.results, strict=True) if a.id in clips]
+    if any(a.error is not None or b.error is not None for a, b in pairs):
+        return None
+    return sum(a.median_s for a, _ in pairs) / sum(b.median_s for _, b in pairs)
+
+
+def _seconds(path: Path, about: Mapping[str, Any], again: str) -> dict[str, statistics.Array]:
+    try:
+        turns = [Turn.model_validate(row) for row in read_jsonl(path)]
+        clips = {clip: place for place, clip in enumerate(about["clips"])}
+        count = about["rounds"]["count"]
+        found = {engine: np.full((count, len(clips)), np.nan) for engine in about["engines"]}
+        seen = set()
+        for turn in turns:
+            place = (turn.engine, turn.round, turn.clip)
+            if place in seen or not 1 <= turn.round <= count or (turn.seconds is not None and turn.seconds <= 0):
+                raise ValueError
+            seen.add(place)
+            if turn.seconds is not None:
+                found[turn.engine][turn.round - 1, clips[turn.clip]] = turn.seconds
+        if len(seen) != len(found) * count * len(clips):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, ValidationError):
+        raise UserError(f"{path} does not hold every engine's every turn as this version writes it: {again}") from None
+    return found

@@ -1,0 +1,116 @@
+"""The stage `rounds`: start one process for each engine, let them take turns, write what each turn took.
+
+On a GPU the processes hold their weights, caches and CUDA contexts at the same time, which is the price of turns that
+do not load anew. An engine that does not fit beside those before it is left out, and rounds.json says so.
+"""
+
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from whisper_speedup.audio import manifest
+from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.prepare import checked_folder
+from whisper_speedup.engines.json_lines import Partner
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.params import BASELINE, Params, Profile, RoundsParams
+from whisper_speedup.rounds.order import orders, subset
+
+COMMAND = [sys.executable, "-m", "whisper_speedup.rounds.worker"]
+# Seconds to wait for an answer. Genuine Kernl warms up for a quarter of an hour, and is known to hang.
+LIMITS_S = {"load": 10800.0, "turn": 7200.0, "end": 120.0}
+
+
+def run(profile: Profile, profile_name: str, params: Params, build: Path = Path("build")) -> Path:
+    """Let the baseline and the engines of `params` take turns; writes build/PROFILE/rounds/ and returns that folder.
+
+    rounds.jsonl has a row for each decoded clip, in the order of time: `round, place` (from 1), `engine, clip, seconds,
+    device_seconds, tokens, error`. rounds.json has what they were made with, each engine's conditions, and who was
+    `left_out`. Both are empty with `measure.rounds: null`. Raises UserError; nothing is written then.
+    """
+    folder = build / profile_name
+    asked = profile.measure.rounds
+    about: dict[str, Any] = {"profile": profile_name, "rounds": asked.model_dump() if asked else None}
+    rows: list[dict[str, Any]] = []
+    if asked is not None:
+        manifest_path = folder / "data" / "manifest.jsonl"
+        chosen = subset(manifest.read(manifest_path), asked.clips)
+        if not chosen:
+            raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
+        model_dir = checked_folder(folder / "model.json")
+        request = {
+            "do": "load", "profile": profile.model_dump(mode="json"), "model": str(model_dir),
+            "manifest": str(manifest_path), "clips": [row.id for row in chosen],
+        }  # fmt: skip
+        started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+        engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
+        rows, measured = take_turns(engines, request, asked)
+        about |= {
+            "data_sha256": sha256(manifest_path),
+            "weights_sha256": weights_sha256(read_json(folder / "model.json")),
+            "clips": [row.id for row in chosen],
+            "started": started,
+            "seconds": time.perf_counter() - begin,
+            **measured,
+        }
+    write_jsonl(folder / "rounds" / "rounds.jsonl", rows)
+    write_json(folder / "rounds" / "rounds.json", about)
+    return folder / "rounds"
+
+
+def take_turns(
+    engines: list[str], request: dict[str, Any], asked: RoundsParams
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of all turns; `engines` (what each says of itself) and `left_out` (why). Raises UserError.
+
+    One engine works at a time: the next is asked only when the one before has answered.
+    """
+    workers: dict[str, Partner] = {}
+    about: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
+    patience_s = 0.0
+    try:
+        for engine in engines:
+            workers[engine] = start(engine)
+            answer = workers[engine].ask({**request, "engine": engine}, LIMITS_S["load"])
+            if "no_room" in answer:
+                left_out[engine] = answer["no_room"]
+                workers.pop(engine).close()
+            else:
+                about[engine] = answer["loaded"]
+            print(
+                f"rounds: {engine} {'is left out' if engine in left_out else 'is ready'}", file=sys.stderr, flush=True
+            )
+        if BASELINE in left_out or len(workers) < 2:
+            why = next(iter(left_out.values()), "params.yaml names no engine beside it")
+            raise UserError(
+                "rounds need the baseline and another engine in memory at the same time, and only"
+                f" {next(iter(workers), 'none')} fits ({why.removesuffix('.')}): set measure.rounds to null."
+            )
+        turns = [(number, place, engine)
+                 for number, order in enumerate(orders(list(workers), asked.count, asked.seed), 1)
+                 for place, engine in enumerate(order, 1)]  # fmt: skip
+        for done, (number, place, engine) in enumerate(tqdm(turns, desc="rounds", unit="turn", disable=None), 1):
+            answer = workers[engine].ask({"do": "turn"}, LIMITS_S["turn"])
+            rows += [{"round": number, "place": place, "engine": engine, **row} for row in answer["rows"]]
+            if not sys.stderr.isatty() and (place == len(workers)):
+                print(f"rounds: {done} of {len(turns)} turns", file=sys.stderr, flush=True)
+        for engine, worker in workers.items():
+            about[engine] |= worker.ask({"do": "end"}, LIMITS_S["end"])["about"]
+        patience_s = 10.0
+    finally:
+        for worker in workers.values():
+            worker.close(patience_s)
+    return rows, {"engines": about, "left_out": left_out}
+
+
+def start(engine: str) -> Partner:
+    """A process that will be `engine`."""
+    return Partner(f"the process of {engine}", COMMAND, dict(os.environ))

@@ -1,0 +1,146 @@
+"""Rounds with known seconds give the interval that follows from them; rounds that do not belong here are refused."""
+
+import math
+
+import pytest
+from generated_rounds import some_seconds, write_rounds
+from generated_runs import generate, params, profile
+
+from whisper_speedup.compare import compare
+from whisper_speedup.compare.statistics import tail_share
+from whisper_speedup.errors import UserError
+from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def compared(made, here, seconds, **changes):
+    made.write(here)
+    write_rounds(here, made, seconds, **changes)
+    folder = compare(profile(), "example", params())
+    return read_json(folder / "metrics.json"), read_json(folder / "context.json")
+
+
+def interval(metrics):
+    return metrics["fused.speedup_rounds_low"], metrics["fused.speedup_rounds_high"]
+
+
+def test_a_constant_ratio_has_no_width(here):
+    slow = [[1.0, 2.0], [5.0, 1.5], [0.25, 9.0]]
+    fast = [[value / 4 for value in row] for row in slow]
+    metrics, context = compared(generate(3), here, {"huggingface": slow, "fused": fast})
+    assert metrics["fused.speedup_rounds"] == pytest.approx(4)
+    assert interval(metrics) == pytest.approx((4, 4))
+    assert context["comparisons"]["fused"]["rounds"]["speedups"] == pytest.approx([4, 4, 4])
+
+
+def test_two_rounds_give_the_two_ratios_themselves(here):
+    # One of four draws is twice the first round, (8 + 2) / (1 + 1), one twice the second, (6 + 3) / (2 + 1).
+    metrics, _ = compared(generate(2), here, {"huggingface": [[8, 2], [6, 3]], "fused": [[1, 1], [2, 1]]})
+    assert metrics["fused.speedup_rounds"] == 4
+    assert interval(metrics) == (3, 5)
+
+
+def test_nine_rounds_give_the_interval_that_the_binomial_distribution_gives(here):
+    # A draw's median is at most the k-th smallest ratio when at least five of its nine values are: each is with k/9.
+    ratios = [2.9, 3.4, 3.0, 9.0, 3.1, 2.2, 3.2, 3.3, 2.8]
+    metrics, _ = compared(generate(2), here, {"huggingface": [[ratio] for ratio in ratios], "fused": [[1.0]] * 9})
+
+    def share(k):
+        return sum(math.comb(9, n) * (k / 9) ** n * (1 - k / 9) ** (9 - n) for n in range(5, 10))
+
+    tail = tail_share(9)
+    low = next(k for k in range(1, 10) if share(k) >= tail)
+    high = next(k for k in range(1, 10) if share(k) >= 1 - tail)
+    assert (low, high) == (2, 8)  # neither the slow round nor the one of 9.0 is an end
+    assert metrics["fused.speedup_rounds"] == 3.1
+    assert interval(metrics) == (sorted(ratios)[1], sorted(ratios)[7])
+
+
+def test_a_disturbance_in_one_round_does_not_move_the_speedup(here):
+    slow, fast = [[3.0], [3.03], [2.97], [3.0], [90.0]], [[1.0]] * 5
+    metrics, _ = compared(generate(1), here, {"huggingface": slow, "fused": fast})
+    assert metrics["fused.speedup_rounds"] == 3
+
+
+def test_over_utterances_and_over_rounds_are_apart(here):
+    # Utterances differ and rounds do not: an interval over utterances only. And the other way round.
+    made = generate(4)
+    for slow, fast, value in zip(*made.results.values(), (2.0, 3.0, 8.0, 5.0), strict=True):
+        slow["seconds"], fast["seconds"] = [value], [1.0]
+    metrics, _ = compared(made, here, {"huggingface": [[2, 3, 8, 5]] * 4, "fused": [[1, 1, 1, 1]] * 4})
+    assert metrics["fused.speedup"] == metrics["fused.speedup_rounds"] == 4.5
+    assert interval(metrics) == (4.5, 4.5)
+    assert metrics["fused.speedup_low"] < 3
+    for row in made.results["huggingface"]:
+        row["seconds"] = [4.5]
+    metrics, _ = compared(made, here, {"huggingface": [[2], [3], [8], [5]], "fused": [[1]] * 4})
+    assert (metrics["fused.speedup_low"], metrics["fused.speedup_high"]) == (4.5, 4.5)
+    assert interval(metrics) == (2, 8)
+
+
+def test_a_clip_without_output_leaves_the_pair(here):
+    metrics, context = compared(generate(2), here, {"huggingface": [[8, 2], [6, 3]], "fused": [[1, None], [2, 1]]})
+    assert metrics["fused.speedup_rounds"] == 5.5
+    assert context["comparisons"]["fused"]["rounds"]["clips"] == 1
+    metrics, context = compared(generate(1), here, {"huggingface": [[None], [6]], "fused": [[1], [1]]})
+    assert metrics["fused.speedup_rounds"] is None
+    assert context["comparisons"]["fused"]["rounds"] is None
+
+
+def test_without_rounds_their_numbers_are_null(here):
+    made = generate(2)
+    made.write(here)
+    folder = compare(profile(), "example", params())
+    assert interval(read_json(folder / "metrics.json")) == (None, None)
+    write_json(here / "build" / "example" / "rounds" / "rounds.json", {"profile": "example", "rounds": None})
+    compare(profile(), "example", params())
+    assert read_json(folder / "context.json")["rounds"] is None
+    assert read_json(folder / "context.json")["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data_sha256": "0" * 64}, "from other data"),
+        ({"weights_sha256": "0" * 64}, "with other weights"),
+        ({"profile": "other"}, "another profile's"),
+        ({"engines": {"huggingface": {}}}, "every turn"),
+        ({"clips": ["somebody else's"]}, "every turn"),
+        ({"rounds": {"count": 9, "clips": 4, "seed": 0}}, "every turn"),
+    ],
+)
+def test_what_does_not_belong_here_is_refused(here, changes, words):
+    made = generate(4)
+    with pytest.raises(UserError, match=words):
+        compared(made, here, some_seconds(made), **changes)
+    assert not (here / "reports").exists()
+
+
+def test_a_turn_twice_or_none_is_refused(here):
+    made = generate(4)
+    made.write(here)
+    path = write_rounds(here, made, some_seconds(made)) / "rounds.jsonl"
+    rows = read_jsonl(path)
+    for damaged in (rows[:-1], [*rows[:-1], rows[0]], [*rows[:-1], rows[-1] | {"seconds": 0.0}], [{"round": 1}]):
+        write_jsonl(path, damaged)
+        with pytest.raises(UserError, match="every turn"):
+            compare(profile(), "example", params())
+
+
+def test_energy_for_an_hour_of_audio(here):
+    made = generate(2, cuda=True)
+    # 300 W for 60 s while 1800 s of audio are decoded: 5 Wh for half an hour of it.
+    made.about["fused"]["energy"] = {"joules": 18000.0, "seconds": 60.0, "audio_s": 1800.0}
+    for row in made.results["fused"]:
+        row["device_seconds"] = [0.5, 0.7, 0.6]
+    made.write(here)
+    metrics = read_json(compare(profile(), "example", params()) / "metrics.json")
+    assert metrics["fused.energy_per_audio_hour_wh"] == pytest.approx(10)
+    assert metrics["huggingface.energy_per_audio_hour_wh"] is None
+    assert metrics["fused.device_total_s"] == pytest.approx(1.2)
+    assert metrics["huggingface.device_total_s"] is None
