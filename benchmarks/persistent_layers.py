@@ -1,0 +1,221 @@
+"""All decoder layers in one launch (kernels/persistent_layers.py) against the chain of Triton kernels: the same, and how fast.
+
+    python benchmarks/persistent_layers.py --sizes large-v2 tiny.en --beams 5
+
+Synthetic weights and random keys; both run the same step and prompt from the same buffers. Prints the largest difference
+of the residual stream beside its scale, then milliseconds of the layers alone and of a whole step (graph replays), and
+writes one JSON. `--timeline` adds where a step's cycles go, part by part. Nothing but torch, triton and transformers.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from step_times import build
+
+from whisper_speedup.fused.device_decoder import DeviceDecoder
+from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
+from whisper_speedup.kernels import persistent_layers as persistent
+from whisper_speedup.kernels.stream import Stream
+from whisper_speedup.measure.bandwidth import copy_bandwidth
+
+PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "cross out", "fc1", "fc2"]
+
+
+def pack(weights: Any, plan: persistent.Plan, device: torch.device, dtype: torch.dtype) -> persistent.PackedLayers:
+    packed = persistent.PackedLayers(plan, len(weights.layers), device, dtype)
+    followers = [layer.qkv.gamma for layer in weights.layers[1:]] + [weights.projection.gamma]
+    packed.add_vectors(weights.layers[0].qkv.gamma)
+    for index, (layer, follower) in enumerate(zip(weights.layers, followers, strict=True)):
+        six = (layer.qkv, layer.self_out, layer.query, layer.cross_out, layer.fc1, layer.fc2)
+        for product, one in enumerate(six):
+            packed.put(index, product, one.weight)
+        packed.add_vectors(
+            layer.qkv.w_gamma, layer.qkv.offset, layer.self_out.bias, layer.query.gamma, layer.query.w_gamma,
+            layer.query.offset, layer.cross_out.bias, layer.fc1.gamma, layer.fc1.w_gamma, layer.fc1.offset,
+            layer.fc2.bias, follower,
+        )  # fmt: skip
+    packed.done()
+    return packed
+
+
+def compiled(plan: persistent.Plan, defines: str = "", extra: tuple[Any, ...] = ()) -> Any:
+    text = defines + persistent.source(plan)
+    kernel = torch.cuda._compile_kernel(text, "persistent_layers", compute_capability="90")
+    kernel.set_shared_memory_config(plan.shared_bytes)
+
+    def launch(*args: Any) -> None:
+        kernel((plan.grid, 1, 1), (288, 1, 1), [*args, *extra], shared_mem=plan.shared_bytes)
+
+    return launch
+
+
+def replay_ms(run: Any, before: Any, replays: int = 40, rounds: int = 5) -> list[float]:
+    before()
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    samples = []
+    for _ in range(rounds):
+        before()
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        for _ in range(replays):
+            graph.replay()
+        end.record()
+        end.synchronize()
+        samples.append(begin.elapsed_time(end) / replays)
+    return samples
+
+
+@torch.inference_mode()
+def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
+    device, dtype = torch.device("cuda"), torch.float16
+    weights, settings, keys = build(size, beams)
+    gpu = torch.cuda.get_device_properties(device)
+    width = weights.embedding.shape[1]
+    limit = settings.max_total(0)
+    launch = load_launch_config(torch.cuda.get_device_name(), width)
+    triton = DeviceDecoder(weights, settings, keys, limit, launch)
+    ffn = weights.layers[0].fc1.weight.shape[0]
+    plan = persistent.make_plan(width, ffn, weights.heads, keys, gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
+    assert plan is not None
+    began = time.perf_counter()
+    packed = pack(weights, plan, device, dtype)
+    torch.cuda.synchronize()
+    pack_s = time.perf_counter() - began
+    triton.cross.normal_()
+    layers = len(weights.layers)
+    cross = torch.zeros(layers, plan.heads, plan.head_blocks * 8 * plan.units, 2, 2048, device=device, dtype=dtype)
+    for index in range(layers):
+        persistent.pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
+    began = time.perf_counter()
+    base = compiled(plan)
+    compile_s = time.perf_counter() - began
+    fast = persistent.PersistentLayers(packed, weights.layers[0].qkv.eps, base)
+    stream = Stream(width, dtype, device)
+    theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
+    ours_kv = (theirs_kv[0].clone(), theirs_kv[1].clone())
+    state = triton.state
+
+    def run(tokens: torch.Tensor, start: torch.Tensor, prompt: bool) -> None:
+        fast.run(tokens, start, weights.embedding, weights.positions, state.ancestry, *ours_kv, cross, stream, prompt)
+
+    row: dict[str, Any] = {"size": size, "beams": beams, "plan": vars(plan), "shared_bytes": plan.shared_bytes,
+                           "pack_s": pack_s, "compile_s": compile_s, "checks": []}  # fmt: skip
+    prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
+    state.reset(len(settings.prompt))
+    for what, tokens, start, is_prompt in (
+        ("prompt", prompt, 0, True), ("step", None, 4, False), ("step", None, 47, False), ("step", None, limit - 2, False)
+    ):  # fmt: skip
+        if tokens is None:
+            tokens = torch.randint(0, 50000, (beams,), dtype=torch.int32, device=device)
+            state.ancestry.random_(0, beams)
+            state.ancestry[:beams, start] = torch.arange(beams, dtype=torch.int32, device=device)
+        at = torch.tensor([start], dtype=torch.int32, device=device)
+        state.position.copy_(at)
+        exact = triton.hidden_states(tokens, tokens.shape[0], at, is_prompt).clone()
+        run(tokens, at, is_prompt)
+        torch.cuda.synchronize()
+        ours = stream.residual[: tokens.shape[0]]
+        same = []
+        first = ours.clone()
+        for _ in range(50):
+            run(tokens, at, is_prompt)
+            same.append(torch.equal(stream.residual[: tokens.shape[0]], first))
+        check = {
+            "what": what, "start": start, "difference": float((first - exact).abs().max()),
+            "mean_difference": float((first - exact).abs().mean()), "scale": float(exact.abs().max()),
+            "keys": float((ours_kv[0].float() - triton.keys.float()).abs().max()), "always_the_same": all(same),
+        }  # fmt: skip
+        row["checks"].append(check)
+        print(size, json.dumps(check), flush=True)
+
+    def restart() -> None:
+        triton.prompt(prompt, limit, settings.max_positions)
+
+    tokens, prompt_length = state.tokens[:beams], len(settings.prompt)
+
+    def step_triton() -> None:
+        triton.step(prompt_length, limit, settings.max_positions)
+
+    def step_fast() -> None:
+        run(tokens, state.position, False)
+        triton.stream = stream
+        triton._choose(0, beams, prompt_length, limit, settings.max_positions)
+
+    def layers_triton() -> None:
+        triton._layers(tokens, beams, state.position, prompt=False)
+
+    own = triton.stream
+    times = {}
+    for name, work in (
+        ("layers, triton", layers_triton), ("layers", lambda: run(tokens, state.position, False)),
+        ("step, triton", step_triton), ("step", step_fast),
+    ):  # fmt: skip
+        triton.stream = own
+        times[name] = replay_ms(work, restart)
+        print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
+    triton.stream = own
+    for slots, defines in ((plan.slots, "#define POLL_ALL\n"), (12, ""), (8, ""), (5, "")):
+        changed = persistent.Plan(**{**vars(plan), "slots": slots})
+        if slots < 5 and size != "tiny.en":
+            continue
+        most = -(-max(3 * width, ffn) // plan.grid)
+        changed = persistent.Plan(**{**vars(changed), "batch": max(1, min(5, (slots - 1) * 1024 // (64 * most)))})
+        fast.launch = compiled(changed, defines)
+        name = f"layers, {slots} slots {defines.strip()}"
+        times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
+        print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
+    row["times_ms"] = times
+    if timeline:
+        marks = torch.zeros(plan.grid, 1024, dtype=torch.int64, device=device)
+        fast.launch = compiled(plan, "#define TIMELINE\n", (marks,))
+        restart()
+        for _ in range(5):
+            run(tokens, state.position, False)
+        torch.cuda.synchronize()
+        row["timeline"] = summary(marks.cpu(), layers)
+    rows.append(row)
+
+
+def summary(marks: torch.Tensor, layers: int) -> dict[str, Any]:
+    """Cycles for each part: waiting for the barrier, and working; medians over blocks and layers, and the longest block's."""
+    count = 2 * (8 * layers)  # the embedding's arrival, then a wait and an arrival for each part but the last
+    spans = marks[:, :count].diff(dim=1).float()
+    out = {}
+    for index, part in enumerate(PARTS):
+        waits = spans[:, 0::2][:, index::8]  # arrival to end of wait
+        works = spans[:, 1::2][:, index::8]
+        out[part] = {
+            "wait": waits.median(dim=0).values.median().item(), "shortest_wait": waits.min(dim=0).values.median().item(),
+            "work": works.median(dim=0).values.median().item(), "longest_work": works.max(dim=0).values.median().item(),
+        }  # fmt: skip
+        print(part, {key: round(value) for key, value in out[part].items()}, flush=True)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["large-v2"])
+    parser.add_argument("--beams", type=int, default=5)
+    parser.add_argument("--timeline", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    arguments = parser.parse_args()
+    from record import device_label, record
+
+    rows: list[Any] = []
+    bandwidth = copy_bandwidth(torch.device("cuda")) / 1e9
+    for size in arguments.sizes:
+        measure(size, arguments.beams, arguments.timeline, rows)
+        print(record("persistent", device_label(torch.device("cuda")), arguments.out, rows=rows, copy_bandwidth_gb_s=bandwidth))
+
+
+if __name__ == "__main__":
+    main()
