@@ -18,11 +18,12 @@ import torch
 from step_times import build
 
 from whisper_speedup.fused.device_decoder import DeviceDecoder
-from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
+from whisper_speedup.fused.launch import load_launch_config
 from whisper_speedup.kernels import persistent_layers as persistent
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
+VARIANTS = [(2048, 1), (2048, 2), (2048, 4), (2048, 8), (1024, 2), (1024, 4), (1024, 6), (1024, 17)]
 PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "cross out", "fc1", "fc2"]
 
 
@@ -86,19 +87,26 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     ffn = weights.layers[0].fc1.weight.shape[0]
     plan = persistent.make_plan(width, ffn, weights.heads, keys, gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
     assert plan is not None
-    began = time.perf_counter()
-    packed = pack(weights, plan, device, dtype)
-    torch.cuda.synchronize()
-    pack_s = time.perf_counter() - began
+    packs: dict[int, Any] = {}
+
+    def use(slot: int, ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
+        persistent.SLOT, persistent.AHEAD = slot, ahead
+        here = persistent.make_plan(width, ffn, weights.heads, keys, gpu.multi_processor_count,
+                                    gpu.shared_memory_per_block_optin)  # fmt: skip
+        assert here is not None
+        if slot not in packs:
+            packs[slot] = pack(weights, here, device, dtype)
+        launch = compiled(here, defines, extra)
+        return persistent.PersistentLayers(packs[slot], weights.layers[0].qkv.eps, launch)
+
     triton.cross.normal_()
     layers = len(weights.layers)
     cross = torch.zeros(layers, plan.heads, plan.head_blocks * 8 * plan.units, 2, 2048, device=device, dtype=dtype)
     for index in range(layers):
         persistent.pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
     began = time.perf_counter()
-    base = compiled(plan)
-    compile_s = time.perf_counter() - began
-    fast = persistent.PersistentLayers(packed, weights.layers[0].qkv.eps, base)
+    fast = use(persistent.SLOT, persistent.AHEAD)
+    ready_s = time.perf_counter() - began
     stream = Stream(width, dtype, device)
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
     ours_kv = (theirs_kv[0].clone(), theirs_kv[1].clone())
@@ -108,7 +116,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         fast.run(tokens, start, weights.embedding, weights.positions, state.ancestry, *ours_kv, cross, stream, prompt)
 
     row: dict[str, Any] = {"size": size, "beams": beams, "plan": vars(plan), "shared_bytes": plan.shared_bytes,
-                           "pack_s": pack_s, "compile_s": compile_s, "checks": []}  # fmt: skip
+                           "ready_s": ready_s, "checks": []}  # fmt: skip
     prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
     state.reset(len(settings.prompt))
     for what, tokens, start, is_prompt in (
@@ -163,20 +171,19 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    for slots, defines in ((plan.slots, "#define POLL_ALL\n"), (12, ""), (8, ""), (5, "")):
-        changed = persistent.Plan(**{**vars(plan), "slots": slots})
-        if slots < 5 and size != "tiny.en":
-            continue
-        most = -(-max(3 * width, ffn) // plan.grid)
-        changed = persistent.Plan(**{**vars(changed), "batch": max(1, min(5, (slots - 1) * 1024 // (64 * most)))})
-        fast.launch = compiled(changed, defines)
-        name = f"layers, {slots} slots {defines.strip()}"
+    best = (statistics.median(times["layers"]), persistent.SLOT, persistent.AHEAD)
+    for slot, ahead in VARIANTS:
+        persistent.SLOT, persistent.AHEAD = slot, ahead
+        fast = use(slot, ahead)
+        name = f"layers, slots of {slot}, {ahead} ahead"
         times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
+        best = min(best, (statistics.median(times[name]), slot, ahead))
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
+    persistent.SLOT, persistent.AHEAD = best[1:]
     row["times_ms"] = times
     if timeline:
         marks = torch.zeros(plan.grid, 1024, dtype=torch.int64, device=device)
-        fast.launch = compiled(plan, "#define TIMELINE\n", (marks,))
+        fast = use(*best[1:], "#define TIMELINE\n", (marks,))
         restart()
         for _ in range(5):
             run(tokens, state.position, False)
@@ -193,7 +200,9 @@ def summary(marks: torch.Tensor, layers: int) -> dict[str, Any]:
     for index, part in enumerate(PARTS):
         waits = spans[:, 0::2][:, index::8]  # arrival to end of wait
         works = spans[:, 1::2][:, index::8]
+        stall = marks[:, 513 : 512 + count].diff(dim=1).float()[:, 0::2][:, index::8]
         out[part] = {
+            "stall": stall.median(dim=0).values.median().item(), "longest_stall": stall.max(dim=0).values.median().item(),
             "wait": waits.median(dim=0).values.median().item(), "shortest_wait": waits.min(dim=0).values.median().item(),
             "work": works.median(dim=0).values.median().item(), "longest_work": works.max(dim=0).values.median().item(),
         }  # fmt: skip

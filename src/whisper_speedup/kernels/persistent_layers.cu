@@ -58,6 +58,9 @@ struct Ring {
     u32 parity = 0;
     int position = 0;  // bytes read
     int offset = 0;    // the same, within the ring
+#ifdef TIMELINE
+    long long stall = 0;
+#endif
 };
 
 // The ninth warp: a lane for each of the others asks for its slots, as far ahead as the ring has room. No more than AHEAD
@@ -100,7 +103,13 @@ DEVICE void ask(const char* packed, const long long* bases, const char* cross, i
 DEVICE void await(Ring& ring, int bytes) {
     int end = ring.position + bytes;
     while (ring.ready * SLOT < end) {
+#ifdef TIMELINE
+        const long long before = clock64();
+#endif
         barrier_wait(ring.full + ring.ready_at, ring.parity);
+#ifdef TIMELINE
+        ring.stall += clock64() - before;
+#endif
         ++ring.ready;
         if (++ring.ready_at == SLOTS) {
             ring.ready_at = 0;
@@ -215,7 +224,7 @@ struct Statistics {
 };
 
 #ifdef TIMELINE
-#define MARK if (thread_index() == 0) timeline[marks++] = clock64()
+#define MARK if (thread_index() == 0) timeline[512 + marks] = *stall, timeline[marks++] = clock64()
 #else
 #define MARK
 #endif
@@ -226,6 +235,7 @@ struct Gate {  // a barrier of all blocks
 #ifdef TIMELINE
     long long* timeline;
     int marks;
+    const long long* stall;
 #endif
     DEVICE void arrive() {
         sync_block();
@@ -529,6 +539,7 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
 #ifdef TIMELINE
     gate.timeline = timeline + block * 1024;
     gate.marks = 0;
+    gate.stall = &ring.stall;
 #endif
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
