@@ -23,22 +23,28 @@ from whisper_speedup.kernels import persistent_layers as persistent
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
-VARIANTS = [(2048, 1), (2048, 2), (2048, 4), (2048, 8), (1024, 2), (1024, 4), (1024, 6), (1024, 17)]
-PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "cross out", "fc1", "fc2"]
+VARIANTS = [
+    (2048, 3, "#define FETCH_ALL\n"), (2048, 1, ""), (2048, 2, ""), (2048, 8, ""), (1024, 6, ""), (1024, 16, ""), (512, 12, ""),
+]  # fmt: skip
+PARTS = ["input", "qkv", "self-attention", "attended", "out", "after self", "query", "cross-attention", "merge", "context",
+         "cross out", "after cross", "fc1", "hidden", "fc2"]  # fmt: skip
 
 
 def pack(weights: Any, plan: persistent.Plan, device: torch.device, dtype: torch.dtype) -> persistent.PackedLayers:
     packed = persistent.PackedLayers(plan, len(weights.layers), device, dtype)
-    followers = [layer.qkv.gamma for layer in weights.layers[1:]] + [weights.projection.gamma]
-    packed.add_vectors(weights.layers[0].qkv.gamma)
-    for index, (layer, follower) in enumerate(zip(weights.layers, followers, strict=True)):
-        six = (layer.qkv, layer.self_out, layer.query, layer.cross_out, layer.fc1, layer.fc2)
-        for product, one in enumerate(six):
+    packed.add_vectors(weights.projection.gamma)
+
+    def normed(index: int, product: int, one: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        weight = (one.weight.float() * one.gamma.float()).to(dtype)
+        packed.put(index, product, weight)
+        return weight.float().sum(1), one.offset
+
+    for index, layer in enumerate(weights.layers):
+        for product, one in ((1, layer.self_out), (3, layer.cross_out), (5, layer.fc2)):
             packed.put(index, product, one.weight)
         packed.add_vectors(
-            layer.qkv.w_gamma, layer.qkv.offset, layer.self_out.bias, layer.query.gamma, layer.query.w_gamma,
-            layer.query.offset, layer.cross_out.bias, layer.fc1.gamma, layer.fc1.w_gamma, layer.fc1.offset,
-            layer.fc2.bias, follower,
+            *normed(index, 0, layer.qkv), layer.self_out.bias, *normed(index, 2, layer.query), layer.cross_out.bias,
+            *normed(index, 4, layer.fc1), layer.fc2.bias,
         )  # fmt: skip
     packed.done()
     return packed
@@ -85,13 +91,13 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     launch = load_launch_config(torch.cuda.get_device_name(), width)
     triton = DeviceDecoder(weights, settings, keys, limit, launch)
     ffn = weights.layers[0].fc1.weight.shape[0]
-    plan = persistent.make_plan(width, ffn, weights.heads, keys, gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
+    plan = persistent.make_plan(width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
     assert plan is not None
     packs: dict[int, Any] = {}
 
     def use(slot: int, ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
         persistent.SLOT, persistent.AHEAD = slot, ahead
-        here = persistent.make_plan(width, ffn, weights.heads, keys, gpu.multi_processor_count,
+        here = persistent.make_plan(width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count,
                                     gpu.shared_memory_per_block_optin)  # fmt: skip
         assert here is not None
         if slot not in packs:
@@ -171,19 +177,18 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    best = (statistics.median(times["layers"]), persistent.SLOT, persistent.AHEAD)
-    for slot, ahead in VARIANTS:
-        persistent.SLOT, persistent.AHEAD = slot, ahead
-        fast = use(slot, ahead)
-        name = f"layers, slots of {slot}, {ahead} ahead"
+    best = (statistics.median(times["layers"]), persistent.SLOT, persistent.AHEAD, "")
+    for slot, ahead, defines in VARIANTS:
+        fast = use(slot, ahead, defines)
+        name = f"layers, slots of {slot}, {ahead} ahead {defines.strip()}"
         times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
-        best = min(best, (statistics.median(times[name]), slot, ahead))
+        best = min(best, (statistics.median(times[name]), slot, ahead, defines))
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
-    persistent.SLOT, persistent.AHEAD = best[1:]
+    persistent.SLOT, persistent.AHEAD = best[1:3]
     row["times_ms"] = times
     if timeline:
         marks = torch.zeros(plan.grid, 1024, dtype=torch.int64, device=device)
-        fast = use(*best[1:], "#define TIMELINE\n", (marks,))
+        fast = use(*best[1:3], best[3] + "#define TIMELINE\n", (marks,))
         restart()
         for _ in range(5):
             run(tokens, state.position, False)
@@ -193,20 +198,19 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
 
 
 def summary(marks: torch.Tensor, layers: int) -> dict[str, Any]:
-    """Cycles for each part: waiting for the barrier, and working; medians over blocks and layers, and the longest block's."""
-    count = 2 * (8 * layers)  # the embedding's arrival, then a wait and an arrival for each part but the last
-    spans = marks[:, :count].diff(dim=1).float()
+    """Cycles between marks, and those of them spent waiting for weights: medians over layers of the blocks' median and most."""
+    spans = marks[:, : 15 * layers + 1].diff(dim=1).float().view(-1, layers, 15)
+    stalls = marks[:, 512 : 512 + 15 * layers + 1].diff(dim=1).float().view(-1, layers, 15)
     out = {}
     for index, part in enumerate(PARTS):
-        waits = spans[:, 0::2][:, index::8]  # arrival to end of wait
-        works = spans[:, 1::2][:, index::8]
-        stall = marks[:, 513 : 512 + count].diff(dim=1).float()[:, 0::2][:, index::8]
+        span, stall = spans[:, :, index], stalls[:, :, index]
         out[part] = {
-            "stall": stall.median(dim=0).values.median().item(), "longest_stall": stall.max(dim=0).values.median().item(),
-            "wait": waits.median(dim=0).values.median().item(), "shortest_wait": waits.min(dim=0).values.median().item(),
-            "work": works.median(dim=0).values.median().item(), "longest_work": works.max(dim=0).values.median().item(),
+            "median": span.median(dim=0).values.median().item(), "most": span.max(dim=0).values.median().item(),
+            "least": span.min(dim=0).values.median().item(),
+            "stall": stall.median(dim=0).values.median().item(), "most_stall": stall.max(dim=0).values.median().item(),
         }  # fmt: skip
         print(part, {key: round(value) for key, value in out[part].items()}, flush=True)
+    print("a layer", round(spans.sum(2).median().item()), "cycles", flush=True)
     return out
 
 

@@ -77,6 +77,14 @@ static u32 bits(float value) { u32 word; memcpy(&word, &value, 4); return word; 
 static float number(u32 word) { float value; memcpy(&value, &word, 4); return value; }
 static float shuffle_xor(float value, int mask) { return number(exchanged({bits(value)})[(self_->thread % 32) ^ mask]); }
 
+static bool all_lanes(bool value) {
+    bool all = true;
+    for (const u32 one : exchanged({value})) all = all && one;
+    return all;
+}
+static u32 as_word(float value) { return bits(value); }
+static float as_float(u32 word) { return number(word); }
+
 static u32 half_bits(float value) { _Float16 h = (_Float16)value; unsigned short word; memcpy(&word, &h, 2); return word; }
 static float half_value(u32 word) { unsigned short low = (unsigned short)word; _Float16 h; memcpy(&h, &low, 2); return (float)h; }
 static u32 pack(float low, float high) { return half_bits(low) | half_bits(high) << 16; }
@@ -105,14 +113,14 @@ static Vec4 load(const void* at) {
     return v;
 }
 static Vec4 load_shared(const char* at) { return load(at); }
-static float load_float(const float* at) { return *at; }
+static u32 load_word(const void* at) { return *(volatile const u32*)at; }
+static void store_word(void* at, u32 word) { *(u32*)at = word; }
+static void store(void* at, Vec4 v) { memcpy(at, &v, 16); }
 static int load_int(const int* at) { return *at; }
 static float load_16(const unsigned short* at) { return half_value(*at); }
 static float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static void store_16(unsigned short* at, float value) { *at = (unsigned short)half_bits(value); }
-static void add_release(u32* counter) { ++*counter; }
 static u32 add_acquire_release(u32* counter) { return (*counter)++; }
-static u32 load_acquire(const u32* counter) { return *(volatile const u32*)counter; }
 static void give_up() { fprintf(stderr, "a barrier that never opens\n"); exit(3); }
 
 // A barrier: the phase in bit 63, then pending bytes. What is copied in is poison until it lands.

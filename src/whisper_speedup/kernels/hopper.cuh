@@ -16,6 +16,9 @@ DEVICE void sync_all() { __syncthreads(); }
 DEVICE void sync_block() { asm volatile("bar.sync 1, 256;" ::: "memory"); }  // of the eight warps that compute
 DEVICE void sync_warp() { __syncwarp(); }
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+DEVICE bool all_lanes(bool value) { return __all_sync(0xffffffffu, value); }
+DEVICE u32 as_word(float value) { return __float_as_uint(value); }
+DEVICE float as_float(u32 word) { return __uint_as_float(word); }
 DEVICE void give_way() {}
 
 // Numbers of 16 bits: two in a word, the first in its low half.
@@ -55,37 +58,34 @@ DEVICE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// From L2 and past L1, which does not see what other SMs write.
+// From and to L2 and past L1, which does not see what other SMs write.
 DEVICE Vec4 load(const void* at) {
     Vec4 v;
-    asm volatile("ld.global.cg.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(at) : "memory");
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(at)
+                 : "memory");
     return v;
 }
-DEVICE float load_float(const float* at) {
-    float value;
-    asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(at) : "memory");
-    return value;
+DEVICE u32 load_word(const void* at) {
+    u32 word;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(word) : "l"(at) : "memory");
+    return word;
 }
-DEVICE int load_int(const int* at) {
-    int value;
-    asm volatile("ld.global.cg.s32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
-    return value;
+DEVICE void store_word(void* at, u32 word) { asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(at), "r"(word) : "memory"); }
+DEVICE void store(void* at, Vec4 v) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+DEVICE int load_int(const int* at) { return (int)load_word(at); }
 DEVICE float load_16(const unsigned short* at) { return low_of((u32)__ldcg(at)); }
 DEVICE void store_16(unsigned short* at, float value) { *at = (unsigned short)pack(value, 0.0f); }
 DEVICE Vec4 load_shared(const char* at) { return *(const Vec4*)at; }
 
 // Counters that blocks of one launch share.
-DEVICE void add_release(u32* counter) { asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
 DEVICE u32 add_acquire_release(u32* counter) {
     u32 before;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
-}
-DEVICE u32 load_acquire(const u32* counter) {
-    u32 value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
-    return value;
 }
 DEVICE void give_up() { asm volatile("trap;"); }
 

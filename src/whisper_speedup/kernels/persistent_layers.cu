@@ -1,33 +1,40 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
-// Given by the host: WIDTH, FFN, HEADS, GRID (blocks, one a multiprocessor), SLOTS of SLOT bytes (a warp's ring of
-// weights), AHEAD (slots of a warp that may be on their way at once),
-// BATCH (groups of 32 of K that a warp reads at once), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that
-// share a head's cross-attention), PATIENCE (looks at a barrier before the launch is given up).
+// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS of SLOT
+// bytes (a warp's ring of weights), AHEAD (slots of a warp that may be on their way at once), BATCH (groups of 32 of K that
+// a warp reads at once), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's
+// cross-attention), PATIENCE (looks at a word before the launch is given up).
 
-constexpr int WARPS = 8, THREADS = 32 * WARPS, ROWS = 8, HEAD = 64;  // and one warp more, which asks for what they read
+constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
 constexpr int RING = SLOTS * SLOT;
 constexpr int UNIT = 32 * HEAD * 4;  // bytes of 32 keys and 32 values
 constexpr int MOST = (FFN > 3 * WIDTH ? FFN : 3 * WIDTH);
-DEVICE constexpr int tiles(int n) { return ((n + GRID - 1) / GRID + 15) / 16; }  // of 16 of a block's columns
+constexpr int EVEN = (ROWS + 1) / 2 * 2;
+DEVICE constexpr int tiles(int n) { return (2 * ((n / 2 + GRID - 1) / GRID) + 15) / 16; }  // of 16 of a block's columns
 constexpr int COLUMNS = 16 * tiles(MOST);
 constexpr int REDUCE = COLUMNS + 4;  // twice this is 8 more than a multiple of 32: lanes write to banks of their own
 constexpr int PART = HEAD + 8;       // likewise
-constexpr int SCRATCH = WARPS * ROWS * (REDUCE > PART ? REDUCE : PART);  // floats
+constexpr int SCRATCH = WARPS * EVEN * (REDUCE > PART ? REDUCE : PART);  // floats
+constexpr int PARTS = (WIDTH + 7) / 8 > 256 ? (WIDTH + 7) / 8 : 256;     // room of kernels/stream.py's sums
+constexpr int STATS = 4 * WARPS * EVEN;  // floats: two numbers a warp and row, twice
 
-constexpr int PARTS = (WIDTH + 7) / 8 > 256 ? (WIDTH + 7) / 8 : 256;  // room of kernels/stream.py's sums
+// What blocks hand to each other in a layer, numbers of 16 bits, (rows, N) each; then the partial cross-attentions, fp32.
+constexpr int INPUT = 0, QKV = INPUT + ROWS * WIDTH, ATTENDED = QKV + 3 * ROWS * WIDTH, AFTER_SELF = ATTENDED + ROWS * WIDTH;
+constexpr int QUERY = AFTER_SELF + ROWS * WIDTH, CONTEXT = QUERY + ROWS * WIDTH, AFTER_CROSS = CONTEXT + ROWS * WIDTH;
+constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN;
+constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;  // in 16 bits
+constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
 struct Shared {
-    char* ring;        // this warp's
-    char* units;       // this warp's keys and values
-    float* scratch;    // the block's
-    float* peaks;      // (warps, rows)
-    float* norms;      // (warps, rows)
-    u64* full;         // this warp's, one a slot
-    u64* units_full;   // this warp's
-    int* read;         // this warp's: slots that it needs no more
-    int* units_read;   // this warp's: layers whose keys and values it needs no more
-    int* flag;
+    char* ring;       // this warp's
+    char* units;      // this warp's keys and values
+    float* scratch;   // the block's, twice
+    float* stats;     // likewise
+    u64* full;        // this warp's, one a slot
+    u64* units_full;  // this warp's
+    int* read;        // this warp's: slots that it needs no more
+    int* units_read;  // this warp's: layers whose keys and values it needs no more
+    int turn = 0;     // which of the two scratches is next: one barrier of the block between two uses is enough then
 
     DEVICE Shared(int warp) {
         char* memory = shared_memory();
@@ -36,16 +43,18 @@ struct Shared {
         units = memory + warp * UNITS * UNIT;
         memory += WARPS * UNITS * UNIT;
         scratch = (float*)memory;
-        peaks = scratch + SCRATCH;
-        norms = peaks + WARPS * ROWS;
-        u64* barriers = (u64*)(norms + WARPS * ROWS);
+        stats = scratch + 2 * SCRATCH;
+        u64* barriers = (u64*)(stats + STATS);
         full = barriers + warp * (SLOTS + 1);
         units_full = full + SLOTS;
         int* counts = (int*)(barriers + WARPS * (SLOTS + 1));
         read = counts + warp;
         units_read = counts + WARPS + warp;
-        flag = counts + 2 * WARPS;
     }
+    DEVICE void next() { turn ^= 1; }
+    DEVICE float* space() const { return scratch + turn * SCRATCH; }
+    DEVICE float* peaks() const { return stats + turn * STATS / 2; }
+    DEVICE float* norms() const { return peaks() + STATS / 4; }
 };
 
 // The packed weights of one warp of one block, in the order in which it reads them, through a ring in shared memory.
@@ -59,25 +68,39 @@ struct Ring {
     int position = 0;  // bytes read
     int offset = 0;    // the same, within the ring
 #ifdef TIMELINE
+    long long* timeline;
+    int marks = 0;
     long long stall = 0;
 #endif
 };
 
-// The ninth warp: a lane for each of the others asks for its slots, as far ahead as the ring has room. No more than AHEAD
-// are on their way, or the barrier of all blocks would queue behind them. A warp that asked for its own would stand still
-// whenever the copy engine is busy.
-DEVICE void ask(const char* packed, const long long* bases, const char* cross, int layers, int lane) {
-    if (lane >= WARPS) return;
-    const Shared shared(lane);
+#ifdef TIMELINE
+#define MARK(ring) if (thread_index() == 0) (ring).timeline[512 + (ring).marks] = (ring).stall, (ring).timeline[(ring).marks++] = clock64()
+#else
+#define MARK(ring)
+#endif
+
+// The ninth warp: a lane for each of the others asks for its slots, as far ahead as the ring has room and AHEAD allows. A
+// warp that asked for its own would stand still whenever the copy engine is busy. The other lanes empty what the launch
+// after this one will hand over in.
+DEVICE void ask(const char* packed, const long long* bases, const char* cross, char* spare, int layers, int lane) {
     const int block = block_index();
-    const long long base = bases[block * WARPS + lane];
+    const Shared shared(lane % WARPS);
+    const bool asks = lane < WARPS;
+    const long long base = bases[block * WARPS + lane % WARPS];
     const char* source = packed + base;
-    const int total = (int)((bases[block * WARPS + lane + 1] - base) / SLOT);
+    const int total = asks ? (int)((bases[block * WARPS + lane + 1] - base) / SLOT) : 0;
     constexpr int PIECE = UNITS * UNIT / 4;
-    const int pieces = block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
+    const int pieces = asks && block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
+    const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
+    u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
     int issued = 0, at = 0, landed = 0, landed_at = 0, asked = 0;
     u32 parity = 0;
-    while (issued < total || asked < pieces) {
+    while (issued < total || asked < pieces || word < last) {
+        if (word < last) {
+            store(spare + 16 * word, {EMPTY, EMPTY, EMPTY, EMPTY});
+            word += 32 - WARPS;
+        }
         while (landed < issued && barrier_test(shared.full + landed_at, parity)) {
             ++landed;
             if (++landed_at == SLOTS) landed_at = 0, parity ^= 1;
@@ -100,22 +123,23 @@ DEVICE void ask(const char* packed, const long long* bases, const char* cross, i
     }
 }
 
-DEVICE void await(Ring& ring, int bytes) {
-    int end = ring.position + bytes;
-    while (ring.ready * SLOT < end) {
+// All slots of the next `bytes`: a lane looks at each.
+DEVICE void await(Ring& ring, int bytes, int lane) {
+    const int need = (ring.position + bytes + SLOT - 1) / SLOT - ring.ready;
+    if (need <= 0) return;
+    int slot = ring.ready_at + lane;
+    u32 parity = ring.parity;
+    if (slot >= SLOTS) slot -= SLOTS, parity ^= 1;
 #ifdef TIMELINE
-        const long long before = clock64();
+    const long long before = clock64();
 #endif
-        barrier_wait(ring.full + ring.ready_at, ring.parity);
+    while (!all_lanes(lane >= need || barrier_test(ring.full + slot, parity))) give_way();
 #ifdef TIMELINE
-        ring.stall += clock64() - before;
+    ring.stall += clock64() - before;
 #endif
-        ++ring.ready;
-        if (++ring.ready_at == SLOTS) {
-            ring.ready_at = 0;
-            ring.parity ^= 1;
-        }
-    }
+    ring.ready += need;
+    ring.ready_at += need;
+    if (ring.ready_at >= SLOTS) ring.ready_at -= SLOTS, ring.parity ^= 1;
 }
 
 DEVICE Vec4 read(const Ring& ring, int at) {
@@ -131,133 +155,164 @@ DEVICE void advance(Ring& ring, int bytes, int lane) {
     if (lane == 0) store_release_shared(ring.read, ring.position / SLOT);
 }
 
+DEVICE bool there(Vec4 v) { return v.x != EMPTY && v.y != EMPTY && v.z != EMPTY && v.w != EMPTY; }
+
+DEVICE void impatient(int& tries) {
+    give_way();
+    if (++tries == PATIENCE) give_up();
+}
+
+// What another block wrote or will write: the words themselves say whether they are there, so there is no barrier, and no
+// round trip before this one. The first of a lane's words is looked at until it is there; the others are then, mostly.
+template <int COUNT>
+DEVICE void fetch(Vec4 (&in)[COUNT], const unsigned short* from, int count, bool live) {
+    int tries = 0;
+    if (live && count > 0) {
+        in[0] = load(from);
+#ifndef FETCH_ALL
+        while (!there(in[0])) {
+            impatient(tries);
+            in[0] = load(from);
+        }
+#endif
+    } else {
+        in[0] = Vec4{0, 0, 0, 0};
+    }
+#pragma unroll
+    for (int i = 1; i < COUNT; ++i) in[i] = live && i < count ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        while (!there(in[i])) {
+            impatient(tries);
+            in[i] = load(from + 32 * i);
+        }
+    }
+}
+
+DEVICE Vec4 fetch_one(const unsigned short* from) {
+    Vec4 in[1];
+    fetch(in, from, 1, true);
+    return in[0];
+}
+
+DEVICE float fetch_float(const float* from) {
+    int tries = 0;
+    u32 word = load_word(from);
+    while (word == EMPTY) {
+        impatient(tries);
+        word = load_word(from);
+    }
+    return as_float(word);
+}
+
+// Columns n, n + 1 of a row, by the even lane of the two; every lane of the warp takes part.
+DEVICE void hand_over(unsigned short* row, int n, float value, bool live) {
+    const float other = shuffle_xor(value, 1);
+    if (live && n % 2 == 0) store_word(row + n, pack(value, other));
+}
+
 DEVICE int begin_of(int total, int index, int parts) { return (int)((long long)total * index / parts); }
 
-// This block's columns [first, first + count) of N.
+// This block's columns [first, first + count) of N, both even.
 template <int N>
 struct Columns {
     int first, count;
     DEVICE Columns() {
-        first = begin_of(N, block_index(), GRID);
-        count = begin_of(N, block_index() + 1, GRID) - first;
+        first = 2 * begin_of(N / 2, block_index(), GRID);
+        count = 2 * begin_of(N / 2, block_index() + 1, GRID) - first;
     }
 };
 
-// The block's columns of x W^T, summed over K by warps: scratch (warp, row, column) holds each warp's share. x (rows, K).
-template <int K, int N>
-DEVICE void product(Ring& ring, const unsigned short* x, int rows, int count, float* scratch) {
+constexpr u32 ONES =
+#ifdef BF16
+    0x3f803f80u;
+#else
+    0x3c003c00u;
+#endif
+
+// The block's columns of x W^T, summed over K by warps: the scratch (warp, row, column) holds each warp's share. x (rows, K).
+// With NORM the stats hold each warp's share of the rows' sums of squares and sums (as peaks and norms).
+template <int K, int N, bool NORM>
+DEVICE void product(Ring& ring, const unsigned short* x, int rows, int count, Shared& shared) {
     constexpr int GROUPS = K / 32, MINE = (GROUPS + WARPS - 1) / WARPS, TILES = tiles(N);
     const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
     const int first = begin_of(GROUPS, warp, WARPS), mine = begin_of(GROUPS, warp + 1, WARPS) - first;
     Vec4 in[MINE];
-#pragma unroll
-    for (int i = 0; i < MINE; ++i)
-        in[i] = i < mine && g < rows ? load(x + g * K + (first + i) * 32 + t * 8) : Vec4{0, 0, 0, 0};
-    float sum[TILES][4] = {};
+    fetch(in, x + g * K + first * 32 + t * 8, mine, g < rows);
+    MARK(ring);
+    float sum[TILES][2][4] = {};
+    float gram[4] = {};
     const int bytes = count * 64;
 #pragma unroll
-    for (int i = 0; i < MINE; ++i) {
-        if (i < mine) {
-            await(ring, (i % BATCH + 1) * bytes);
-            const int at = i % BATCH * bytes + t * 16;
+    for (int begin = 0; begin < MINE; begin += BATCH) {
+        const int here = mine - begin < BATCH ? mine - begin : BATCH;
+        if (here > 0) await(ring, here * bytes, lane);
 #pragma unroll
-            for (int tile = 0; tile < TILES; ++tile) {
-                const int upper = 16 * tile + g, lower = upper + 8;
-                const Vec4 a = upper < count ? read(ring, at + upper * 64) : Vec4{0, 0, 0, 0};
-                const Vec4 b = lower < count ? read(ring, at + lower * 64) : Vec4{0, 0, 0, 0};
-                multiply(sum[tile], a.x, b.x, a.y, b.y, in[i].x, in[i].y);
-                multiply(sum[tile], a.z, b.z, a.w, b.w, in[i].z, in[i].w);
+        for (int i = begin; i < begin + BATCH && i < MINE; ++i) {
+            if (i < mine) {
+                const int at = (i - begin) * bytes + t * 16;
+#pragma unroll
+                for (int tile = 0; tile < TILES; ++tile) {
+                    const int upper = 16 * tile + g, lower = upper + 8;
+                    const Vec4 a = upper < count ? read(ring, at + upper * 64) : Vec4{0, 0, 0, 0};
+                    const Vec4 b = lower < count ? read(ring, at + lower * 64) : Vec4{0, 0, 0, 0};
+                    multiply(sum[tile][0], a.x, b.x, a.y, b.y, in[i].x, in[i].y);
+                    multiply(sum[tile][1], a.z, b.z, a.w, b.w, in[i].z, in[i].w);
+                }
+                if (NORM) {  // rows of x, and of ones below: x x^T, whose diagonal counts, and the sums
+                    multiply(gram, in[i].x, ONES, in[i].y, ONES, in[i].x, in[i].y);
+                    multiply(gram, in[i].z, ONES, in[i].w, ONES, in[i].z, in[i].w);
+                }
             }
         }
-        if (i % BATCH == BATCH - 1 || i == MINE - 1) {
-            const int done = mine - i / BATCH * BATCH;
-            if (done > 0) advance(ring, (done < BATCH ? done : BATCH) * bytes, lane);
-        }
+        if (here > 0) advance(ring, here * bytes, lane);
     }
-    float* mine_at = scratch + warp * ROWS * REDUCE + 2 * t * REDUCE + g;
+    shared.next();
+    float* mine_at = shared.space() + (warp * EVEN + 2 * t) * REDUCE + g;
+    if (2 * t < EVEN) {
 #pragma unroll
-    for (int tile = 0; tile < TILES; ++tile) {
-        mine_at[16 * tile] = sum[tile][0];
-        mine_at[16 * tile + REDUCE] = sum[tile][1];
-        mine_at[16 * tile + 8] = sum[tile][2];
-        mine_at[16 * tile + 8 + REDUCE] = sum[tile][3];
+        for (int tile = 0; tile < TILES; ++tile) {
+            mine_at[16 * tile] = sum[tile][0][0] + sum[tile][1][0];
+            mine_at[16 * tile + REDUCE] = sum[tile][0][1] + sum[tile][1][1];
+            mine_at[16 * tile + 8] = sum[tile][0][2] + sum[tile][1][2];
+            mine_at[16 * tile + 8 + REDUCE] = sum[tile][0][3] + sum[tile][1][3];
+        }
+        if (NORM) {
+            if (g / 2 == t && g < EVEN) shared.peaks()[warp * EVEN + g] = g % 2 ? gram[1] : gram[0];
+            if (g == 0) {
+                shared.norms()[warp * EVEN + 2 * t] = gram[2];
+                shared.norms()[warp * EVEN + 2 * t + 1] = gram[3];
+            }
+        }
     }
     sync_block();
 }
 
 // One row's value in one of the block's columns: the warps' shares, added in their order.
-DEVICE float gathered(const float* scratch, int row, int column) {
+DEVICE float gathered(const Shared& shared, int row, int column) {
     float sum = 0.0f;
 #pragma unroll
-    for (int warp = 0; warp < WARPS; ++warp) sum += scratch[(warp * ROWS + row) * REDUCE + column];
+    for (int warp = 0; warp < WARPS; ++warp) sum += shared.space()[(warp * EVEN + row) * REDUCE + column];
     return sum;
 }
 
-// Mean and reciprocal standard deviation of a row from the blocks' sums (2, rows, blocks), the same in every lane.
+// Mean and reciprocal standard deviation of a row.
 struct Statistics {
-    static constexpr int EACH = (GRID + 31) / 32;
-    float sums[EACH], squares[EACH];
     float mean, scale;
-    DEVICE void ask(const float* all, int row, int lane) {
-#pragma unroll
-        for (int i = 0; i < EACH; ++i) {
-            const int part = lane + 32 * i;
-            sums[i] = part < GRID ? load_float(all + row * GRID + part) : 0.0f;
-            squares[i] = part < GRID ? load_float(all + (ROWS + row) * GRID + part) : 0.0f;
-        }
-    }
-    DEVICE void make(float eps) {
+    DEVICE Statistics(const Shared& shared, int row, float eps) {
         float sum = 0.0f, square = 0.0f;
 #pragma unroll
-        for (int i = 0; i < EACH; ++i) {
-            sum += sums[i];
-            square += squares[i];
-        }
-#pragma unroll
-        for (int mask = 16; mask; mask /= 2) {
-            sum += shuffle_xor(sum, mask);
-            square += shuffle_xor(square, mask);
+        for (int warp = 0; warp < WARPS; ++warp) {
+            square += shared.peaks()[warp * EVEN + row];
+            sum += shared.norms()[warp * EVEN + row];
         }
         mean = sum / WIDTH;
         scale = rsqrtf(square / WIDTH - mean * mean + eps);
     }
 };
 
-#ifdef TIMELINE
-#define MARK if (thread_index() == 0) timeline[512 + marks] = *stall, timeline[marks++] = clock64()
-#else
-#define MARK
-#endif
-
-struct Gate {  // a barrier of all blocks
-    u32* counter;
-    u32 target;
-#ifdef TIMELINE
-    long long* timeline;
-    int marks;
-    const long long* stall;
-#endif
-    DEVICE void arrive() {
-        sync_block();
-        MARK;
-        if (thread_index() == 0) add_release(counter);
-        target += GRID;
-    }
-    DEVICE void wait() {
-        if (thread_index() == 0) {
-            u32 tries = 0;
-            while (load_acquire(counter) < target) {
-                give_way();
-                if (++tries == PATIENCE) give_up();
-            }
-        }
-        sync_block();
-        MARK;
-    }
-};
-
-// What a block leaves for the layer norm to come: its columns of x * gamma, and the sums of x and x^2 over them.
-template <bool LAST>
+// The block's columns of x * gamma, and the sums of x and x^2 over them: as kernels/stream.py has it, for the vocabulary
+// projection behind the last layer.
 DEVICE void leave(float x, bool live, int row, int column, float gamma, unsigned short* scaled, float* sums, int lane) {
     if (live) store_16(scaled + row * WIDTH + column, x * gamma);
     float sum = live ? x : 0.0f, square = live ? x * x : 0.0f;
@@ -267,14 +322,8 @@ DEVICE void leave(float x, bool live, int row, int column, float gamma, unsigned
         square += shuffle_xor(square, mask);
     }
     if (lane == 0) {
-        const int block = block_index();
-        if (LAST) {  // as kernels/stream.py has it, for the vocabulary projection
-            sums[block * ROWS + row] = sum;
-            sums[(PARTS + block) * ROWS + row] = square;
-        } else {
-            sums[row * GRID + block] = sum;
-            sums[(ROWS + row) * GRID + block] = square;
-        }
+        sums[block_index() * 8 + row] = sum;
+        sums[(PARTS + block_index()) * 8 + row] = square;
     }
 }
 
@@ -303,56 +352,53 @@ struct Running {
 };
 
 struct SelfAttention {
-    const unsigned short *query, *keys, *values;  // of this layer
+    const unsigned short *fresh, *keys, *values;  // this step's queries, keys and values; the layer's caches
     const int* ancestry;
-    int beams, positions, start, prompt;
+    int beams, positions, start, prompt, rows;
 
-    DEVICE long long place(int row, int time, int column) const {
-        return ((long long)time * beams + load_int(ancestry + row * positions + time)) * WIDTH + column;
+    DEVICE int length(int row) const { return prompt ? start + row + 1 : start + 1; }
+    DEVICE void old(int row, int time, int column, Vec4& key, Vec4& value) const {
+        const long long at = ((long long)time * beams + load_int(ancestry + row * positions + time)) * WIDTH + column;
+        key = load(keys + at);
+        value = load(values + at);
     }
 };
 
-// One unit is a head of a row; lanes in groups of 8 take a key each. `early`: the first 64 keys' words that are asked
-// for before this step's own keys exist.
+// One unit is a head of a row; lanes in groups of 8 take a key each. The first 64 keys and values of earlier steps are
+// asked for before this step's own exist.
 struct EarlyKeys {
     Vec4 key[2], value[2];
-    DEVICE void ask(const SelfAttention& s, int unit, int rows, bool own) {
+    DEVICE void ask(const SelfAttention& s, int unit) {
         const int lane = thread_index() % 32, warp = thread_index() / 32;
-        const int row = unit / HEADS, column = unit % HEADS * HEAD + lane % 8 * 8;
-        const int length = s.prompt ? s.start + row + 1 : s.start + 1;
 #pragma unroll
         for (int pass = 0; pass < 2; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
-            if (unit < HEADS * rows && (own ? time >= s.start && time < length : time < s.start)) {
-                const long long at = s.place(row, time, column);
-                key[pass] = load(s.keys + at);
-                value[pass] = load(s.values + at);
-            }
+            if (unit < HEADS * s.rows && time < s.start) s.old(unit / HEADS, time, unit % HEADS * HEAD + lane % 8 * 8, key[pass], value[pass]);
         }
     }
 };
 
-DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, int rows, unsigned short* out, const Shared& shared) {
+DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned short* out, Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32;
-    for (int unit = block_index(); unit < HEADS * rows; unit += GRID) {
-        if (unit != block_index()) early.ask(s, unit, rows, false);
-        early.ask(s, unit, rows, true);
-        const int row = unit / HEADS, column = unit % HEADS * HEAD + lane % 8 * 8;
-        const int length = s.prompt ? s.start + row + 1 : s.start + 1;
-        const Vec4 q = load(s.query + row * WIDTH + column);
+    for (int unit = block_index(); unit < HEADS * s.rows; unit += GRID) {
+        if (unit != block_index()) early.ask(s, unit);
+        const int row = unit / HEADS, head = unit % HEADS * HEAD, column = head + lane % 8 * 8, length = s.length(row);
+        const Vec4 q = fetch_one(s.fresh + row * 3 * WIDTH + column);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
             Vec4 key{0, 0, 0, 0}, value{0, 0, 0, 0};
-            if (time < length) {
+            if (time >= s.start && time < length) {
+                const unsigned short* own = s.fresh + (s.prompt ? time - s.start : row) * 3 * WIDTH + WIDTH + column;
+                key = fetch_one(own);
+                value = fetch_one(own + WIDTH);
+            } else if (time < length) {
                 if (pass == 0) {
                     key = early.key[0], value = early.value[0];
                 } else if (pass == 1) {
                     key = early.key[1], value = early.value[1];
                 } else {
-                    const long long at = s.place(row, time, column);
-                    key = load(s.keys + at);
-                    value = load(s.values + at);
+                    s.old(row, time, column, key, value);
                 }
             }
             float score = half_dot(q, key);
@@ -368,43 +414,37 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, int rows, u
             for (int i = 0; i < 8; ++i) sum[i] = shuffle_xor(running.sum[i], mask);
             running.merge(peak, norm, sum);
         }
+        shared.next();
+        float* space = shared.space();
         if (lane < 8) {
 #pragma unroll
-            for (int i = 0; i < 8; ++i) shared.scratch[warp * PART + lane * 8 + i] = running.sum[i];
-            if (lane == 0) shared.peaks[warp] = running.peak, shared.norms[warp] = running.norm;
+            for (int i = 0; i < 8; ++i) space[warp * PART + lane * 8 + i] = running.sum[i];
+            if (lane == 0) shared.peaks()[warp] = running.peak, shared.norms()[warp] = running.norm;
         }
         sync_block();
         if (thread < HEAD) {
             float peak = NONE, norm = 0.0f, sum = 0.0f;
 #pragma unroll
-            for (int w = 0; w < WARPS; ++w) peak = fmaxf(peak, shared.peaks[w]);
+            for (int w = 0; w < WARPS; ++w) peak = fmaxf(peak, shared.peaks()[w]);
 #pragma unroll
             for (int w = 0; w < WARPS; ++w) {
-                const float weight = exp2f(shared.peaks[w] - peak);
-                norm += shared.norms[w] * weight;
-                sum += shared.scratch[w * PART + thread] * weight;
+                const float weight = exp2f(shared.peaks()[w] - peak);
+                norm += shared.norms()[w] * weight;
+                sum += space[w * PART + thread] * weight;
             }
-            store_16(out + row * WIDTH + unit % HEADS * HEAD + thread, sum / norm);
+            hand_over(out + row * WIDTH + head, thread, sum / norm, true);
         }
-        if (unit + GRID < HEADS * rows) sync_block();
     }
 }
 
-struct CrossScratch {
-    float* partial;  // (heads, blocks of a head, rows, 64)
-    float* stats;    // (heads, blocks of a head, rows, 2): peak and norm
-    u32* arrived;    // (heads,)
-};
-
-// A block's share of one head's keys, the beams as rows of the tensor cores' tiles.
-DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, unsigned short* out, CrossScratch cross, const Shared& shared) {
+// A block's share of one head's keys, the beams as rows of the tensor cores' tiles; merged by `merge`.
+DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, float* partial, Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, g = lane / 4, t = lane % 4;
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
-    Vec4 q[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) q[i] = g < rows ? load(query + g * WIDTH + head * HEAD + i * 32 + t * 8) : Vec4{0, 0, 0, 0};
-    float peak = NONE, norm = 0.0f, sum[8][4] = {};
     barrier_wait(shared.units_full, layer & 1);
+    Vec4 q[2];
+    fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
+    float peak = NONE, norm = 0.0f, sum[8][4] = {};
 #pragma unroll
     for (int unit = 0; unit < UNITS; ++unit) {
         const int first = ((share * WARPS + warp) * UNITS + unit) * 32;
@@ -453,49 +493,50 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
             multiply(sum[i], weights[2], 0, weights[3], 0, v.z, v.w);
         }
     }
+    shared.next();
+    if (g < EVEN) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        float* to = shared.scratch + (warp * ROWS + g) * PART + 8 * i + 2 * t;
-        to[0] = sum[i][0];
-        to[1] = sum[i][1];
+        for (int i = 0; i < 8; ++i) {
+            float* to = shared.space() + (warp * EVEN + g) * PART + 8 * i + 2 * t;
+            to[0] = sum[i][0];
+            to[1] = sum[i][1];
+        }
+        if (t == 0) shared.peaks()[warp * EVEN + g] = peak, shared.norms()[warp * EVEN + g] = norm;
     }
-    if (t == 0) shared.peaks[warp * ROWS + g] = peak, shared.norms[warp * ROWS + g] = norm;
     sync_block();
-    const u64 base = (u64)block_index() * ROWS;
+    if (lane == 0) store_release_shared(shared.units_read, layer + 1);
     for (int index = thread; index < rows * HEAD; index += THREADS) {
         const int row = index / HEAD, column = index % HEAD;
         float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
-        for (int w = 0; w < WARPS; ++w) top = fmaxf(top, shared.peaks[w * ROWS + row]);
+        for (int w = 0; w < WARPS; ++w) top = fmaxf(top, shared.peaks()[w * EVEN + row]);
 #pragma unroll
         for (int w = 0; w < WARPS; ++w) {
-            const float weight = exp2f(shared.peaks[w * ROWS + row] - top);
-            total += shared.norms[w * ROWS + row] * weight;
-            value += shared.scratch[(w * ROWS + row) * PART + column] * weight;
+            const float weight = exp2f(shared.peaks()[w * EVEN + row] - top);
+            total += shared.norms()[w * EVEN + row] * weight;
+            value += shared.space()[(w * EVEN + row) * PART + column] * weight;
         }
-        if (HEAD_BLOCKS == 1) {
-            store_16(out + row * WIDTH + head * HEAD + column, value / total);
-        } else {
-            cross.partial[(base + row) * HEAD + column] = value;
-            if (column == 0) cross.stats[(base + row) * 2] = top, cross.stats[(base + row) * 2 + 1] = total;
-        }
+        float* to = partial + ((u64)block_index() * ROWS + row) * (HEAD + 2);
+        store_word(to + column, as_word(value));
+        if (column < 2) store_word(to + HEAD + column, as_word(column ? total : top));
     }
-    if (HEAD_BLOCKS == 1) return;
-    sync_block();
-    if (thread == 0) *shared.flag = add_acquire_release(cross.arrived + head) == HEAD_BLOCKS - 1;
-    sync_block();
-    if (!*shared.flag) return;
-    for (int index = thread; index < rows * HEAD; index += THREADS) {
-        const int row = index / HEAD, column = index % HEAD;
+}
+
+// The shares of one head of one row: a unit as in self-attention.
+DEVICE void merge(const float* partial, int rows, unsigned short* out) {
+    const int thread = thread_index();
+    if (thread >= HEAD) return;
+    for (int unit = block_index(); unit < HEADS * rows; unit += GRID) {
+        const int row = unit / HEADS, head = unit % HEADS;
         float tops[HEAD_BLOCKS], norms[HEAD_BLOCKS], values[HEAD_BLOCKS];
-        float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
         for (int i = 0; i < HEAD_BLOCKS; ++i) {
-            const u64 at = ((u64)head * HEAD_BLOCKS + i) * ROWS + row;
-            tops[i] = load_float(cross.stats + at * 2);
-            norms[i] = load_float(cross.stats + at * 2 + 1);
-            values[i] = load_float(cross.partial + at * HEAD + column);
+            const float* from = partial + ((u64)(head * HEAD_BLOCKS + i) * ROWS + row) * (HEAD + 2);
+            values[i] = fetch_float(from + thread);
+            tops[i] = fetch_float(from + HEAD);
+            norms[i] = fetch_float(from + HEAD + 1);
         }
+        float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
         for (int i = 0; i < HEAD_BLOCKS; ++i) top = fmaxf(top, tops[i]);
 #pragma unroll
@@ -504,173 +545,162 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
             total += norms[i] * weight;
             value += values[i] * weight;
         }
-        store_16(out + row * WIDTH + head * HEAD + column, value / total);
+        hand_over(out + row * WIDTH + head * HEAD, thread, value / total, true);
     }
-    if (thread == 0) cross.arrived[head] = 0;
 }
 
 KERNEL persistent_layers(const char* packed, const long long* bases, const float* vectors, const unsigned short* embedding,
                          const unsigned short* places, const int* tokens, const int* start_at, const int* ancestry,
-                         unsigned short* keys, unsigned short* values, const char* cross, unsigned short* query,
-                         unsigned short* attended, unsigned short* hidden, unsigned short* scaled, float* sums,
-                         float* residual, unsigned short* last_scaled, float* last_sums, float* partial, float* stats,
-                         u32* arrived, u32* counters, int layers, int rows, int beams, int positions, int source_positions,
-                         int prompt, double eps
+                         unsigned short* keys, unsigned short* values, const char* cross, unsigned short* exchange,
+                         float* residual, unsigned short* last_scaled, float* last_sums, u32* counters, int layers, int rows,
+                         int beams, int positions, int source_positions, int prompt, double eps
 #ifdef TIMELINE
                          , long long* timeline
 #endif
                          ) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
-    const Shared shared(warp % WARPS);
+    Shared shared(warp % WARPS);
     if (warp < WARPS && lane == 0) {
         for (int i = 0; i <= SLOTS; ++i) barrier_init(shared.full + i);
         *shared.read = 0;
         *shared.units_read = 0;
         barriers_visible();
     }
+    // Two sets of records: this launch hands over in one and empties the other for the next.
+    const u64 set = (u64)layers * RECORD;
+    const u32 odd = *(volatile u32*)(counters + 1) & 1;
     sync_all();
     if (warp == WARPS) {
-        ask(packed, bases, cross, layers, lane);
+        ask(packed, bases, cross, (char*)(exchange + (odd ? 0 : set)), layers, lane);
         return;
     }
+    unsigned short* record = exchange + (odd ? set : 0);
     Ring ring{shared.ring, shared.full, shared.read};
-
-    Gate gate{counters, 0};
 #ifdef TIMELINE
-    gate.timeline = timeline + block * 1024;
-    gate.marks = 0;
-    gate.stall = &ring.stall;
+    ring.timeline = timeline + block * 1024;
 #endif
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
     const bool mine = lane < own.count && warp < rows;  // the one column of the residual stream that this lane keeps
-    const int column = own.first + lane, start = load_int(start_at);
+    const int row = warp < rows ? warp : 0, column = own.first + lane, start = load_int(start_at);
     float x = 0.0f;
 
     // Token embedding plus position embedding, rounded as transformers' addition is.
     if (mine) {
-        const u64 token = (u64)load_int(tokens + warp), place = (u64)(start + (prompt ? warp : 0));
+        const u64 token = (u64)load_int(tokens + row), place = (u64)(start + (prompt ? row : 0));
         x = load_16(embedding + token * WIDTH + column) + load_16(places + place * WIDTH + column);
         x = low_of(pack(x, 0.0f));
     }
-    constexpr int VECTORS = 14 * WIDTH + 2 * FFN;
-    leave<false>(x, mine, warp, column, mine ? vectors[column] : 0.0f, scaled, sums, lane);
-    gate.arrive();
+    hand_over(record + INPUT + row * WIDTH + own.first, lane, x, mine);
+    MARK(ring);
 
-    for (int layer = 0; layer < layers; ++layer) {
-        // qkv: W gamma, offset (3 each) | out: bias, gamma | query: W gamma, offset | out: bias, gamma |
-        // fc1: W gamma, offset (FFN each) | fc2: bias, the next layer's gamma
+    constexpr int VECTORS = 11 * WIDTH + 2 * FFN;
+    for (int layer = 0; layer < layers; ++layer, record += RECORD) {
+        // qkv: sums of weights, offset (3 each) | out: bias | query: sums, offset | out: bias | fc1: sums, offset (FFN each)
+        // | fc2: bias
         const float* qkv_v = vectors + WIDTH + (u64)layer * VECTORS;
         const float* self_v = qkv_v + 6 * WIDTH;
-        const float* query_v = self_v + 2 * WIDTH;
+        const float* query_v = self_v + WIDTH;
         const float* cross_v = query_v + 2 * WIDTH;
-        const float* fc1_v = cross_v + 2 * WIDTH;
+        const float* fc1_v = cross_v + WIDTH;
         const float* fc2_v = fc1_v + 2 * FFN;
         const long long layer_keys = (long long)layer * positions * beams * WIDTH;
-        const SelfAttention self{query, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt};
-        Statistics norm;
         {
             constexpr int EACH = (tiles(3 * WIDTH) * 16 + 31) / 32;
-            float w_gamma[EACH], offset[EACH];
+            float sums[EACH], offset[EACH];
 #pragma unroll
             for (int i = 0; i < EACH; ++i) {
                 const int n = lane + 32 * i;
-                w_gamma[i] = n < thirds.count ? qkv_v[thirds.first + n] : 0.0f;
+                sums[i] = n < thirds.count ? qkv_v[thirds.first + n] : 0.0f;
                 offset[i] = n < thirds.count ? qkv_v[3 * WIDTH + thirds.first + n] : 0.0f;
             }
-            gate.wait();
-            norm.ask(sums, warp, lane);
-            product<WIDTH, 3 * WIDTH>(ring, scaled, rows, thirds.count, shared.scratch);
-            norm.make((float)eps);
-            const long long slot = (prompt ? (long long)(start + warp) * beams : (long long)start * beams + warp) * WIDTH;
+            product<WIDTH, 3 * WIDTH, true>(ring, record + INPUT, rows, thirds.count, shared);
+            if (warp < rows) {
+                const Statistics norm(shared, row, (float)eps);
+                const long long slot = (prompt ? (long long)(start + row) * beams : (long long)start * beams + row) * WIDTH;
 #pragma unroll
-            for (int i = 0; i < EACH; ++i) {
-                const int n = lane + 32 * i, at = thirds.first + n;
-                if (n < thirds.count && warp < rows) {
-                    const float y = norm.scale * (gathered(shared.scratch, warp, n) - norm.mean * w_gamma[i]) + offset[i];
-                    if (at < WIDTH) store_16(query + warp * WIDTH + at, y);
-                    else if (at < 2 * WIDTH) store_16(keys + layer_keys + slot + at - WIDTH, y);
-                    else store_16(values + layer_keys + slot + at - 2 * WIDTH, y);
+                for (int i = 0; i < EACH; ++i) {
+                    const int n = lane + 32 * i, at = thirds.first + n;
+                    const bool live = n < thirds.count;
+                    const float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
+                    hand_over(record + QKV + row * 3 * WIDTH + thirds.first, n, y, live);
+                    // For the steps to come.
+                    if (live && at >= WIDTH) store_16((at < 2 * WIDTH ? keys - WIDTH : values - 2 * WIDTH) + layer_keys + slot + at, y);
                 }
             }
-            gate.arrive();
+            MARK(ring);
         }
         {
+            const SelfAttention self{record + QKV, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
             EarlyKeys early;
-            early.ask(self, block, rows, false);
-            gate.wait();
-            self_attention(self, early, rows, attended, shared);
-            gate.arrive();
+            early.ask(self, block);
+            self_attention(self, early, record + ATTENDED, shared);
+            MARK(ring);
         }
         {
-            const float bias = mine ? self_v[column] : 0.0f, gamma = mine ? self_v[WIDTH + column] : 0.0f;
-            gate.wait();
-            product<WIDTH, WIDTH>(ring, attended, rows, own.count, shared.scratch);
-            if (mine) x += gathered(shared.scratch, warp, lane) + bias;
-            leave<false>(x, mine, warp, column, gamma, scaled, sums, lane);
-            gate.arrive();
+            const float bias = mine ? self_v[column] : 0.0f;
+            product<WIDTH, WIDTH, false>(ring, record + ATTENDED, rows, own.count, shared);
+            if (mine) x += gathered(shared, row, lane) + bias;
+            hand_over(record + AFTER_SELF + row * WIDTH + own.first, lane, x, mine);
+            MARK(ring);
         }
         {
-            const float w_gamma = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
-            gate.wait();
-            norm.ask(sums, warp, lane);
-            product<WIDTH, WIDTH>(ring, scaled, rows, own.count, shared.scratch);
-            norm.make((float)eps);
-            if (mine) store_16(query + warp * WIDTH + column, norm.scale * (gathered(shared.scratch, warp, lane) - norm.mean * w_gamma) + offset);
-            gate.arrive();
+            const float sums = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
+            product<WIDTH, WIDTH, true>(ring, record + AFTER_SELF, rows, own.count, shared);
+            const Statistics norm(shared, row, (float)eps);
+            const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
+            hand_over(record + QUERY + row * WIDTH + own.first, lane, y, mine);
+            MARK(ring);
         }
-        gate.wait();
-        if (block < HEADS * HEAD_BLOCKS) cross_attention(query, rows, source_positions, layer, attended, {partial, stats, arrived}, shared);
-        gate.arrive();
-        if (lane == 0) store_release_shared(shared.units_read, layer + 1);
+        if (block < HEADS * HEAD_BLOCKS) cross_attention(record + QUERY, rows, source_positions, layer, (float*)(record + PARTIAL), shared);
+        MARK(ring);
+        merge((const float*)(record + PARTIAL), rows, record + CONTEXT);
+        MARK(ring);
         {
-            const float bias = mine ? cross_v[column] : 0.0f, gamma = mine ? cross_v[WIDTH + column] : 0.0f;
-            gate.wait();
-            product<WIDTH, WIDTH>(ring, attended, rows, own.count, shared.scratch);
-            if (mine) x += gathered(shared.scratch, warp, lane) + bias;
-            leave<false>(x, mine, warp, column, gamma, scaled, sums, lane);
-            gate.arrive();
+            const float bias = mine ? cross_v[column] : 0.0f;
+            product<WIDTH, WIDTH, false>(ring, record + CONTEXT, rows, own.count, shared);
+            if (mine) x += gathered(shared, row, lane) + bias;
+            hand_over(record + AFTER_CROSS + row * WIDTH + own.first, lane, x, mine);
+            MARK(ring);
         }
         {
             constexpr int EACH = (tiles(FFN) * 16 + 31) / 32;
-            float w_gamma[EACH], offset[EACH];
+            float sums[EACH], offset[EACH];
 #pragma unroll
             for (int i = 0; i < EACH; ++i) {
                 const int n = lane + 32 * i;
-                w_gamma[i] = n < inner.count ? fc1_v[inner.first + n] : 0.0f;
+                sums[i] = n < inner.count ? fc1_v[inner.first + n] : 0.0f;
                 offset[i] = n < inner.count ? fc1_v[FFN + inner.first + n] : 0.0f;
             }
-            gate.wait();
-            norm.ask(sums, warp, lane);
-            product<WIDTH, FFN>(ring, scaled, rows, inner.count, shared.scratch);
-            norm.make((float)eps);
+            product<WIDTH, FFN, true>(ring, record + AFTER_CROSS, rows, inner.count, shared);
+            if (warp < rows) {
+                const Statistics norm(shared, row, (float)eps);
 #pragma unroll
-            for (int i = 0; i < EACH; ++i) {
-                const int n = lane + 32 * i;
-                if (n < inner.count && warp < rows) {
-                    const float y = norm.scale * (gathered(shared.scratch, warp, n) - norm.mean * w_gamma[i]) + offset[i];
-                    store_16(hidden + warp * FFN + inner.first + n, 0.5f * y * (1.0f + erff(y * 0.7071067811865476f)));
+                for (int i = 0; i < EACH; ++i) {
+                    const int n = lane + 32 * i;
+                    const bool live = n < inner.count;
+                    float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
+                    y = 0.5f * y * (1.0f + erff(y * 0.7071067811865476f));
+                    hand_over(record + HIDDEN + row * FFN + inner.first, n, y, live);
                 }
             }
-            gate.arrive();
+            MARK(ring);
         }
         {
-            const bool last = layer + 1 == layers;
-            const float bias = mine ? fc2_v[column] : 0.0f, gamma = mine ? fc2_v[WIDTH + column] : 0.0f;
-            gate.wait();
-            product<FFN, WIDTH>(ring, hidden, rows, own.count, shared.scratch);
-            if (mine) x += gathered(shared.scratch, warp, lane) + bias;
-            if (last) {
-                if (mine) residual[warp * WIDTH + column] = x;
-                leave<true>(x, mine, warp, column, gamma, last_scaled, last_sums, lane);
+            const float bias = mine ? fc2_v[column] : 0.0f;
+            product<FFN, WIDTH, false>(ring, record + HIDDEN, rows, own.count, shared);
+            if (mine) x += gathered(shared, row, lane) + bias;
+            if (layer + 1 < layers) {
+                hand_over(record + RECORD + INPUT + row * WIDTH + own.first, lane, x, mine);
             } else {
-                leave<false>(x, mine, warp, column, gamma, scaled, sums, lane);
-                gate.arrive();
+                if (mine) residual[row * WIDTH + column] = x;
+                leave(x, mine, warp, column, mine ? vectors[column] : 0.0f, last_scaled, last_sums, lane);
             }
+            MARK(ring);
         }
     }
-    // The last block to end makes the counters ready for the next launch: by then all have passed every barrier.
+    // The last block to end turns the sets round.
     sync_block();
-    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0;
+    if (thread == 0 && add_acquire_release(counters) == GRID - 1) counters[0] = 0, counters[1] = odd ^ 1;
 }

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from whisper_speedup.kernels.stream import MOST_PARTS, ROWS, Stream
+from whisper_speedup.kernels.stream import MOST_PARTS, Stream
 
 FOLDER = Path(__file__).parent
 WARPS, HEAD = 8, 64
@@ -42,6 +42,7 @@ class Plan:
     ffn: int
     heads: int
     keys: int
+    rows: int
     grid: int
     slots: int
     units: int
@@ -58,16 +59,16 @@ class Plan:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return WARPS * self.slots * (SLOT + 8) + _fixed_bytes(self.width, self.ffn, self.units, self.grid)
+        return WARPS * self.slots * (SLOT + 8) + _fixed_bytes(self.width, self.ffn, self.rows, self.units, self.grid)
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
-        names = ("width", "ffn", "heads", "grid", "slots", "units", "head_blocks", "batch")
+        names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks", "batch")
         return {**{name.upper(): getattr(self, name) for name in names}, "SLOT": SLOT, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
 
 
 def make_plan(
-    width: int, ffn: int, heads: int, keys: int, grid: int, shared_limit: int, dtype: torch.dtype = torch.float16
+    width: int, ffn: int, heads: int, keys: int, rows: int, grid: int, shared_limit: int, dtype: torch.dtype = torch.float16
 ) -> Plan | None:
     """A plan for this decoder on a GPU with `grid` multiprocessors, or None where it does not fit."""
     if width != heads * HEAD or ffn % 32 or heads > grid or grid > MOST_PARTS.value:
@@ -75,19 +76,26 @@ def make_plan(
     units_of_head = -(-keys // 32)
     head_blocks = min(grid // heads, -(-units_of_head // WARPS))
     units = -(-units_of_head // (head_blocks * WARPS))
-    slots = (shared_limit - _fixed_bytes(width, ffn, units, grid)) // (WARPS * (SLOT + 8))
-    most = -(-max(3 * width, ffn) // grid)
+    slots = (shared_limit - _fixed_bytes(width, ffn, rows, units, grid)) // (WARPS * (SLOT + 8))
     # A warp reads a batch of groups of its columns at once, from anywhere in a slot on; a lane keeps one column of x.
-    batch = min(5, (slots - 1) * SLOT // (64 * most))
-    if batch < 1 or -(-width // grid) > 32:
+    batch = min(5, (slots - 1) * SLOT // (64 * _most(max(3 * width, ffn), grid)))
+    if batch < 1 or _most(width, grid) > 32:
         return None
-    return Plan(width, ffn, heads, keys, grid, slots, units, head_blocks, batch, str(dtype).removeprefix("torch."))
+    half = str(dtype).removeprefix("torch.")
+    return Plan(width, ffn, heads, keys, rows, grid, slots, units, head_blocks, batch, half)
 
 
-def _fixed_bytes(width: int, ffn: int, units: int, grid: int) -> int:
-    columns = 16 * -(-(-(-max(3 * width, ffn) // grid)) // 16)
-    scratch = WARPS * ROWS * max(columns + 4, HEAD + 8)
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * ROWS) + 8 * WARPS + 4 * (2 * WARPS + 1)
+def _most(columns: int, grid: int) -> int:
+    """The most columns that a block has."""
+    return 2 * -(-columns // 2 // grid)
+
+
+def _fixed_bytes(width: int, ffn: int, rows: int, units: int, grid: int) -> int:
+    """Shared memory beside the ring: keys and values, two scratches and their numbers, barriers, counts."""
+    columns = -(-_most(max(3 * width, ffn), grid) // 16) * 16
+    even = (rows + 1) // 2 * 2
+    scratch = WARPS * even * max(columns + 4, HEAD + 8)
+    return WARPS * units * UNIT + 4 * (2 * scratch + 4 * WARPS * even) + 8 * WARPS + 4 * 2 * WARPS
 
 
 def _cuts(total: int, parts: int) -> torch.Tensor:
@@ -95,16 +103,21 @@ def _cuts(total: int, parts: int) -> torch.Tensor:
     return torch.arange(parts + 1) * total // parts
 
 
+def _columns(total: int, grid: int) -> torch.Tensor:
+    """The same for a product's columns, which come in pairs."""
+    return 2 * _cuts(total // 2, grid)
+
+
 class PackedLayers:
     """Every layer's matrices as the warps' streams, and their vectors.
 
-    `packed` (bytes / 2,) in the weights' type; `bases` (blocks * warps + 1,) int64 bytes; `vectors` fp32: the first
-    gamma, then for each layer what persistent_layers.cu lists.
+    `packed` (bytes / 2,) in the weights' type; `bases` (blocks * warps + 1,) int64 bytes; `vectors` fp32: the
+    last norm's gamma, then for each layer what persistent_layers.cu lists.
     """
 
     def __init__(self, plan: Plan, layers: int, device: torch.device, dtype: torch.dtype) -> None:
         self.plan, self.layers = plan, layers
-        rows = [_cuts(n, plan.grid).diff() for n, _ in plan.products]
+        rows = [_columns(n, plan.grid).diff() for n, _ in plan.products]
         groups = [_cuts(k // 32, WARPS).diff() for _, k in plan.products]
         sizes = [64 * r[:, None] * g[None, :] for r, g in zip(rows, groups, strict=True)]  # (blocks, warps) bytes
         self.offsets = torch.stack([torch.zeros_like(sizes[0]), *sizes]).cumsum(0)
@@ -114,7 +127,7 @@ class PackedLayers:
         self.bases = bases.to(device)
         self.starts = bases[:-1].view(plan.grid, WARPS)
         self.packed = torch.zeros(int(bases[-1]) // 2, device=device, dtype=dtype)
-        self.vectors = torch.zeros(plan.width + layers * (14 * plan.width + 2 * plan.ffn), device=device)
+        self.vectors = torch.zeros(plan.width + layers * (11 * plan.width + 2 * plan.ffn), device=device)
         self.places: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.filled = 0
 
@@ -135,7 +148,7 @@ class PackedLayers:
     def _place(self, product: int) -> tuple[torch.Tensor, torch.Tensor]:
         """For each 16 bytes of a product (N, K): where in `packed` layer 0's go, and how much further a layer's."""
         n, k = self.plan.products[product]
-        row_cuts, group_cuts = _cuts(n, self.plan.grid), _cuts(k // 32, WARPS)
+        row_cuts, group_cuts = _columns(n, self.plan.grid), _cuts(k // 32, WARPS)
         row, group = torch.arange(n), torch.arange(k // 32)
         block = torch.searchsorted(row_cuts, row, right=True) - 1
         warp = torch.searchsorted(group_cuts, group, right=True) - 1
@@ -178,22 +191,21 @@ def pack_cross(plan: Plan, keys: torch.Tensor, values: torch.Tensor, out: torch.
     return out
 
 
+def record_size(plan: Plan) -> int:
+    """Numbers of 16 bits that blocks hand to each other in a layer; persistent_layers.cu's RECORD."""
+    partial = 2 * plan.heads * plan.head_blocks * plan.rows * (HEAD + 2)
+    return (plan.rows * (9 * plan.width + plan.ffn) + partial + 7) // 8 * 8
+
+
 class PersistentLayers:
     """Buffers and the launch. `run` writes keys and values of the new tokens and leaves the stream for the last norm."""
 
     def __init__(self, packed: PackedLayers, eps: float, launch: Any) -> None:
-        plan, device, dtype = packed.plan, packed.packed.device, packed.packed.dtype
+        plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
-        parts = plan.heads * plan.head_blocks
-
-        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-            return torch.zeros(*shape, device=device, dtype=dtype)
-
-        self.query, self.attended = zeros(ROWS, plan.width, dtype=dtype), zeros(ROWS, plan.width, dtype=dtype)
-        self.hidden, self.scaled = zeros(ROWS, plan.ffn, dtype=dtype), zeros(ROWS, plan.width, dtype=dtype)
-        self.sums = zeros(2, ROWS, plan.grid)
-        self.partial, self.stats = zeros(parts, ROWS, HEAD), zeros(parts, ROWS, 2)
-        self.arrived, self.counters = zeros(plan.heads, dtype=torch.int32), zeros(2, dtype=torch.int32)
+        half = record_size(plan)
+        self.exchange = torch.full((2 * packed.layers * half,), -1, device=device, dtype=torch.int16)  # all empty
+        self.counters = torch.zeros(2, device=device, dtype=torch.int32)
 
     def run(
         self,
@@ -211,12 +223,11 @@ class PersistentLayers:
         """tokens (rows <= 8,) int32; keys and values (layers, positions, beams, d); cross (layers, heads, units, 2, 2048)."""
         rows = tokens.shape[0]
         layers, most, beams, _ = keys.shape
-        assert rows <= ROWS and layers == self.packed.layers and ancestry.shape[1] == most
+        assert rows <= self.plan.rows and layers == self.packed.layers and ancestry.shape[1] == most
         self.launch(
             self.packed.packed, self.packed.bases, self.packed.vectors, embedding, positions, tokens, start, ancestry,
-            keys, values, cross, self.query, self.attended, self.hidden, self.scaled, self.sums, stream.residual,
-            stream.scaled, stream.sums, self.partial, self.stats, self.arrived, self.counters, layers, rows, beams, most,
-            self.plan.keys, int(prompt), self.eps,
+            keys, values, cross, self.exchange, stream.residual, stream.scaled, stream.sums, self.counters, layers, rows,
+            beams, most, self.plan.keys, int(prompt), self.eps,
         )  # fmt: skip
         stream.wrote(self.plan.grid)
         return stream
