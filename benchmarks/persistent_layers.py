@@ -24,10 +24,11 @@ from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
 VARIANTS = [
-    (2048, 3, "#define FETCH_ALL\n"), (2048, 1, ""), (2048, 2, ""), (2048, 8, ""), (1024, 6, ""), (1024, 16, ""), (512, 12, ""),
+    (1, ""), (4, ""), (2, "#define NO_PAUSE\n"), (2, "#define BARRIERS_ONLY\n"), (2, "#define NO_GATE\n"),
+    (2, "#define NO_GATE\n#define NO_PAUSE\n"), (8, ""),
 ]  # fmt: skip
-PARTS = ["input", "qkv", "self-attention", "attended", "out", "after self", "query", "cross-attention", "merge", "context",
-         "cross out", "after cross", "fc1", "hidden", "fc2"]  # fmt: skip
+WRONG = ("BARRIERS_ONLY", "NO_GATE")  # these measure parts and compute nothing
+PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "merge", "cross out", "fc1", "fc2"]
 
 
 def pack(weights: Any, plan: persistent.Plan, device: torch.device, dtype: torch.dtype) -> persistent.PackedLayers:
@@ -93,17 +94,11 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     ffn = weights.layers[0].fc1.weight.shape[0]
     plan = persistent.make_plan(width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
     assert plan is not None
-    packs: dict[int, Any] = {}
+    packed = pack(weights, plan, device, dtype)
 
-    def use(slot: int, ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
-        persistent.SLOT, persistent.AHEAD = slot, ahead
-        here = persistent.make_plan(width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count,
-                                    gpu.shared_memory_per_block_optin)  # fmt: skip
-        assert here is not None
-        if slot not in packs:
-            packs[slot] = pack(weights, here, device, dtype)
-        launch = compiled(here, defines, extra)
-        return persistent.PersistentLayers(packs[slot], weights.layers[0].qkv.eps, launch)
+    def use(copies: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
+        persistent.COPIES = copies
+        return persistent.PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, defines, extra))
 
     triton.cross.normal_()
     layers = len(weights.layers)
@@ -111,7 +106,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     for index in range(layers):
         persistent.pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
     began = time.perf_counter()
-    fast = use(persistent.SLOT, persistent.AHEAD)
+    fast = use(persistent.COPIES)
     ready_s = time.perf_counter() - began
     stream = Stream(width, dtype, device)
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
@@ -121,7 +116,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     def run(tokens: torch.Tensor, start: torch.Tensor, prompt: bool) -> None:
         fast.run(tokens, start, weights.embedding, weights.positions, state.ancestry, *ours_kv, cross, stream, prompt)
 
-    row: dict[str, Any] = {"size": size, "beams": beams, "plan": vars(plan), "shared_bytes": plan.shared_bytes,
+    row: dict[str, Any] = {"size": size, "beams": beams, "plan": dict(vars(plan)), "shared_bytes": plan.shared_bytes,
                            "ready_s": ready_s, "checks": []}  # fmt: skip
     prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
     state.reset(len(settings.prompt))
@@ -177,18 +172,18 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    best = (statistics.median(times["layers"]), persistent.SLOT, persistent.AHEAD, "")
-    for slot, ahead, defines in VARIANTS:
-        fast = use(slot, ahead, defines)
-        name = f"layers, slots of {slot}, {ahead} ahead {defines.strip()}"
+    best = (statistics.median(times["layers"]), persistent.COPIES, "")
+    for copies, defines in VARIANTS:
+        fast = use(copies, defines)
+        name = f"layers, {copies} copies {' '.join(defines.split())}"
         times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
-        best = min(best, (statistics.median(times[name]), slot, ahead, defines))
+        if not any(word in defines for word in WRONG):
+            best = min(best, (statistics.median(times[name]), copies, defines))
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
-    persistent.SLOT, persistent.AHEAD = best[1:3]
     row["times_ms"] = times
     if timeline:
-        marks = torch.zeros(plan.grid, 1024, dtype=torch.int64, device=device)
-        fast = use(*best[1:3], best[3] + "#define TIMELINE\n", (marks,))
+        marks = torch.zeros(plan.grid, 2048, dtype=torch.int64, device=device)
+        fast = use(best[1], best[2] + "#define TIMELINE\n", (marks,))
         restart()
         for _ in range(5):
             run(tokens, state.position, False)
@@ -199,18 +194,19 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
 
 def summary(marks: torch.Tensor, layers: int) -> dict[str, Any]:
     """Cycles between marks, and those of them spent waiting for weights: medians over layers of the blocks' median and most."""
-    spans = marks[:, : 15 * layers + 1].diff(dim=1).float().view(-1, layers, 15)
-    stalls = marks[:, 512 : 512 + 15 * layers + 1].diff(dim=1).float().view(-1, layers, 15)
+    count = 18 * layers
+    spans = marks[:, : count + 1].diff(dim=1).float().view(-1, layers, 9, 2)
+    stalls = marks[:, 1024 : 1024 + count + 1].diff(dim=1).float().view(-1, layers, 9, 2)[..., 1]
     out = {}
     for index, part in enumerate(PARTS):
-        span, stall = spans[:, :, index], stalls[:, :, index]
+        wait, work, stall = spans[:, :, index, 0], spans[:, :, index, 1], stalls[:, :, index]
         out[part] = {
-            "median": span.median(dim=0).values.median().item(), "most": span.max(dim=0).values.median().item(),
-            "least": span.min(dim=0).values.median().item(),
+            "wait": wait.median(dim=0).values.median().item(), "shortest_wait": wait.min(dim=0).values.median().item(),
+            "work": work.median(dim=0).values.median().item(), "most_work": work.max(dim=0).values.median().item(),
             "stall": stall.median(dim=0).values.median().item(), "most_stall": stall.max(dim=0).values.median().item(),
         }  # fmt: skip
         print(part, {key: round(value) for key, value in out[part].items()}, flush=True)
-    print("a layer", round(spans.sum(2).median().item()), "cycles", flush=True)
+    print("a layer", round(spans.sum((2, 3)).median().item()), "cycles", flush=True)
     return out
 
 

@@ -42,6 +42,7 @@ static u32 random_below(u32 n) {
     return (u32)((seed_ >> 33) % n);
 }
 static void give_way() { swapcontext(&self_->context, &scheduler); }
+static void pause() { give_way(); }
 static int thread_index() { return self_->thread; }
 static int block_index() { return self_->block; }
 static char* shared_memory() {
@@ -120,6 +121,8 @@ static int load_int(const int* at) { return *at; }
 static float load_16(const unsigned short* at) { return half_value(*at); }
 static float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static void store_16(unsigned short* at, float value) { *at = (unsigned short)half_bits(value); }
+static void add_release(u32* counter) { ++*counter; }
+static u32 load_acquire(const u32* counter) { return *(volatile const u32*)counter; }
 static u32 add_acquire_release(u32* counter) { return (*counter)++; }
 static void give_up() { fprintf(stderr, "a barrier that never opens\n"); exit(3); }
 
@@ -135,9 +138,8 @@ static void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
     memset(to, 0xff, bytes);
     copies.push_back({to, from, bytes, barrier});
 }
-static bool barrier_test(u64* barrier, u32 parity) { return (*barrier >> 63) != parity; }
-static int load_acquire_shared(const int* at) { return *(volatile const int*)at; }
-static void store_release_shared(int* at, int value) { *at = value; }
+static int load_shared_int(const int* at) { return *(volatile const int*)at; }
+static void store_shared_int(int* at, int value) { *at = value; }
 static void barrier_wait(u64* barrier, u32 parity) {
     while ((*barrier >> 63) == parity) give_way();
 }

@@ -16,10 +16,14 @@ DEVICE void sync_all() { __syncthreads(); }
 DEVICE void sync_block() { asm volatile("bar.sync 1, 256;" ::: "memory"); }  // of the eight warps that compute
 DEVICE void sync_warp() { __syncwarp(); }
 DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
-DEVICE bool all_lanes(bool value) { return __all_sync(0xffffffffu, value); }
 DEVICE u32 as_word(float value) { return __float_as_uint(value); }
 DEVICE float as_float(u32 word) { return __uint_as_float(word); }
 DEVICE void give_way() {}
+#ifdef NO_PAUSE
+DEVICE void pause() {}
+#else
+DEVICE void pause() { __nanosleep(40); }  // the asking warp leaves the schedulers to the others
+#endif
 
 // Numbers of 16 bits: two in a word, the first in its low half.
 #ifdef BF16
@@ -82,10 +86,16 @@ DEVICE void store_16(unsigned short* at, float value) { *at = (unsigned short)pa
 DEVICE Vec4 load_shared(const char* at) { return *(const Vec4*)at; }
 
 // Counters that blocks of one launch share.
+DEVICE void add_release(u32* counter) { asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
 DEVICE u32 add_acquire_release(u32* counter) {
     u32 before;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
+}
+DEVICE u32 load_acquire(const u32* counter) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    return value;
 }
 DEVICE void give_up() { asm volatile("trap;"); }
 
@@ -102,25 +112,8 @@ DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 }
-DEVICE bool barrier_test(u64* barrier, u32 parity) {
-    u32 done;
-    asm volatile(
-        "{.reg .pred done;\n"
-        "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, done;}"
-        : "=r"(done)
-        : "r"(shared_address(barrier)), "r"(parity)
-        : "memory");
-    return done;
-}
-DEVICE int load_acquire_shared(const int* at) {
-    int value;
-    asm volatile("ld.acquire.cta.shared.s32 %0, [%1];" : "=r"(value) : "r"(shared_address(at)) : "memory");
-    return value;
-}
-DEVICE void store_release_shared(int* at, int value) {
-    asm volatile("st.release.cta.shared.s32 [%0], %1;" ::"r"(shared_address(at)), "r"(value) : "memory");
-}
+DEVICE int load_shared_int(const int* at) { return *(volatile const int*)at; }
+DEVICE void store_shared_int(int* at, int value) { *(volatile int*)at = value; }
 DEVICE void barrier_wait(u64* barrier, u32 parity) {
     asm volatile(
         "{.reg .pred done;\n"

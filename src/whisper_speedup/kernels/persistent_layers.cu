@@ -1,72 +1,73 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
-// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS of SLOT
-// bytes (a warp's ring of weights), AHEAD (slots of a warp that may be on their way at once), BATCH (groups of 32 of K that
-// a warp reads at once), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's
-// cross-attention), PATIENCE (looks at a word before the launch is given up).
+// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS (of a warp's
+// ring), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), COPIES (of what
+// blocks hand to each other), PATIENCE (looks at the barrier before the launch is given up).
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
-constexpr int RING = SLOTS * SLOT;
-constexpr int UNIT = 32 * HEAD * 4;  // bytes of 32 keys and 32 values
-constexpr int MOST = (FFN > 3 * WIDTH ? FFN : 3 * WIDTH);
+constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
 constexpr int EVEN = (ROWS + 1) / 2 * 2;
-DEVICE constexpr int tiles(int n) { return (2 * ((n / 2 + GRID - 1) / GRID) + 15) / 16; }  // of 16 of a block's columns
-constexpr int COLUMNS = 16 * tiles(MOST);
-constexpr int REDUCE = COLUMNS + 4;  // twice this is 8 more than a multiple of 32: lanes write to banks of their own
-constexpr int PART = HEAD + 8;       // likewise
-constexpr int SCRATCH = WARPS * EVEN * (REDUCE > PART ? REDUCE : PART);  // floats
-constexpr int PARTS = (WIDTH + 7) / 8 > 256 ? (WIDTH + 7) / 8 : 256;     // room of kernels/stream.py's sums
-constexpr int STATS = 4 * WARPS * EVEN;  // floats: two numbers a warp and row, twice
+DEVICE constexpr int columns_of(int n) { return 2 * ((n / 2 + GRID - 1) / GRID); }  // of a block, at most
+DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
+DEVICE constexpr int groups_of(int k) { return (k / 32 + WARPS - 1) / WARPS; }  // of 32 of K, a warp's
+DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
+DEVICE constexpr int greatest(int a, int b) { return a > b ? a : b; }
+// A product's weights come in pieces of whole groups, each in a slot of its own.
+DEVICE constexpr int piece_groups(int n, int k) { return greatest(1, least(groups_of(k), 3328 / (64 * columns_of(n)))); }
+DEVICE constexpr int pieces_of(int n, int k) { return (groups_of(k) + piece_groups(n, k) - 1) / piece_groups(n, k); }
+constexpr int REDUCE = 16 * tiles_of(greatest(FFN, 3 * WIDTH)) + 4;  // twice this is 8 more than a multiple of 32:
+constexpr int PART = HEAD + 8;                                      // lanes write to banks of their own; likewise
+constexpr int SCRATCH = WARPS * EVEN * greatest(REDUCE, PART);       // floats
+constexpr int PARTS = greatest((WIDTH + 7) / 8, 256);                // room of kernels/stream.py's sums
+constexpr int STATS = 2 * WARPS * EVEN;                              // floats: two numbers a warp and row
 
-// What blocks hand to each other in a layer, numbers of 16 bits, (rows, N) each; then the partial cross-attentions, fp32.
-constexpr int INPUT = 0, QKV = INPUT + ROWS * WIDTH, ATTENDED = QKV + 3 * ROWS * WIDTH, AFTER_SELF = ATTENDED + ROWS * WIDTH;
-constexpr int QUERY = AFTER_SELF + ROWS * WIDTH, CONTEXT = QUERY + ROWS * WIDTH, AFTER_CROSS = CONTEXT + ROWS * WIDTH;
-constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN;
-constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;  // in 16 bits
-constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
+// What blocks hand to each other, numbers of 16 bits, (copies, rows, N) each; then the shares of cross-attention, fp32.
+constexpr int INPUT = 0, QKV = INPUT + COPIES * ROWS * WIDTH, ATTENDED = QKV + 3 * COPIES * ROWS * WIDTH;
+constexpr int QUERY = ATTENDED + COPIES * ROWS * WIDTH, HIDDEN = QUERY + COPIES * ROWS * WIDTH;
+constexpr int PARTIAL = HIDDEN + COPIES * ROWS * FFN;
+
+struct Piece {
+    int count, groups, bytes;  // pieces of a product, groups in one, bytes of one
+    DEVICE constexpr Piece(int n, int k) : count(pieces_of(n, k)), groups(piece_groups(n, k)), bytes(64 * columns_of(n) * piece_groups(n, k)) {}
+};
+constexpr int LAYER_PIECES = pieces_of(3 * WIDTH, WIDTH) + 3 * pieces_of(WIDTH, WIDTH) + pieces_of(FFN, WIDTH) + pieces_of(WIDTH, FFN);
+constexpr int SLOT = (greatest(greatest(Piece(3 * WIDTH, WIDTH).bytes, Piece(WIDTH, WIDTH).bytes), greatest(Piece(FFN, WIDTH).bytes, Piece(WIDTH, FFN).bytes)) + 127) / 128 * 128;
+constexpr int LAYER_BYTES = Piece(3 * WIDTH, WIDTH).bytes * pieces_of(3 * WIDTH, WIDTH) + 3 * Piece(WIDTH, WIDTH).bytes * pieces_of(WIDTH, WIDTH) +
+                            Piece(FFN, WIDTH).bytes * pieces_of(FFN, WIDTH) + Piece(WIDTH, FFN).bytes * pieces_of(WIDTH, FFN);
 
 struct Shared {
     char* ring;       // this warp's
     char* units;      // this warp's keys and values
-    float* scratch;   // the block's, twice
-    float* stats;     // likewise
+    float* scratch;   // the block's
+    float* peaks;     // (warps, rows)
+    float* norms;     // (warps, rows)
     u64* full;        // this warp's, one a slot
     u64* units_full;  // this warp's
-    int* read;        // this warp's: slots that it needs no more
+    int* read;        // this warp's: pieces that it needs no more
     int* units_read;  // this warp's: layers whose keys and values it needs no more
-    int turn = 0;     // which of the two scratches is next: one barrier of the block between two uses is enough then
 
     DEVICE Shared(int warp) {
         char* memory = shared_memory();
-        ring = memory + warp * RING;
-        memory += WARPS * RING;
+        ring = memory + warp * SLOTS * SLOT;
+        memory += WARPS * SLOTS * SLOT;
         units = memory + warp * UNITS * UNIT;
         memory += WARPS * UNITS * UNIT;
         scratch = (float*)memory;
-        stats = scratch + 2 * SCRATCH;
-        u64* barriers = (u64*)(stats + STATS);
+        peaks = scratch + SCRATCH;
+        norms = peaks + WARPS * EVEN;
+        u64* barriers = (u64*)(scratch + SCRATCH + STATS);
         full = barriers + warp * (SLOTS + 1);
         units_full = full + SLOTS;
         int* counts = (int*)(barriers + WARPS * (SLOTS + 1));
         read = counts + warp;
         units_read = counts + WARPS + warp;
     }
-    DEVICE void next() { turn ^= 1; }
-    DEVICE float* space() const { return scratch + turn * SCRATCH; }
-    DEVICE float* peaks() const { return stats + turn * STATS / 2; }
-    DEVICE float* norms() const { return peaks() + STATS / 4; }
 };
 
-// The packed weights of one warp of one block, in the order in which it reads them, through a ring in shared memory.
+// The slot that a warp reads next.
 struct Ring {
-    char* memory;
-    u64* full;
-    int* read;
-    int ready = 0;  // slots that have arrived
-    int ready_at = 0;
+    int at = 0, pieces = 0;
     u32 parity = 0;
-    int position = 0;  // bytes read
-    int offset = 0;    // the same, within the ring
 #ifdef TIMELINE
     long long* timeline;
     int marks = 0;
@@ -75,141 +76,73 @@ struct Ring {
 };
 
 #ifdef TIMELINE
-#define MARK(ring) if (thread_index() == 0) (ring).timeline[512 + (ring).marks] = (ring).stall, (ring).timeline[(ring).marks++] = clock64()
+#define MARK(ring) if (thread_index() == 0) (ring).timeline[1024 + (ring).marks] = (ring).stall, (ring).timeline[(ring).marks++] = clock64()
 #else
 #define MARK(ring)
 #endif
 
-// The ninth warp: a lane for each of the others asks for its slots, as far ahead as the ring has room and AHEAD allows. A
-// warp that asked for its own would stand still whenever the copy engine is busy. The other lanes empty what the launch
-// after this one will hand over in.
-DEVICE void ask(const char* packed, const long long* bases, const char* cross, char* spare, int layers, int lane) {
+// The ninth warp: a lane for each of the others asks for its pieces, as far ahead as its ring has room. A warp that asked
+// for its own would stand still whenever the copy engine is busy.
+DEVICE void ask(const char* packed, const char* cross, int layers, int lane) {
+    if (lane >= WARPS) return;
+#ifdef BARRIERS_ONLY
+    return;
+#endif
     const int block = block_index();
-    const Shared shared(lane % WARPS);
-    const bool asks = lane < WARPS;
-    const long long base = bases[block * WARPS + lane % WARPS];
-    const char* source = packed + base;
-    const int total = asks ? (int)((bases[block * WARPS + lane + 1] - base) / SLOT) : 0;
-    constexpr int PIECE = UNITS * UNIT / 4;
-    const int pieces = asks && block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
-    const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
-    u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
-    int issued = 0, at = 0, landed = 0, landed_at = 0, asked = 0;
-    u32 parity = 0;
-    while (issued < total || asked < pieces || word < last) {
-        if (word < last) {
-            store(spare + 16 * word, {EMPTY, EMPTY, EMPTY, EMPTY});
-            word += 32 - WARPS;
+    const Shared shared(lane);
+    constexpr Piece qkv(3 * WIDTH, WIDTH), square(WIDTH, WIDTH), fc1(FFN, WIDTH), fc2(WIDTH, FFN);
+    const char* source = packed + (u64)(block * WARPS + lane) * layers * LAYER_BYTES;
+    const int pieces = layers * LAYER_PIECES;
+    const int units = block < HEADS * HEAD_BLOCKS ? layers : 0;
+    int issued = 0, at = 0, in_layer = 0, asked = 0;
+    while (issued < pieces || asked < units) {
+        if (issued < pieces && issued - SLOTS < load_shared_int(shared.read)) {
+            const int bytes = in_layer < qkv.count                                          ? qkv.bytes
+                              : in_layer < qkv.count + 3 * square.count                     ? square.bytes
+                              : in_layer < qkv.count + 3 * square.count + fc1.count         ? fc1.bytes
+                                                                                            : fc2.bytes;
+            expect(shared.full + at, bytes);
+            copy_in(shared.ring + at * SLOT, source, bytes, shared.full + at);
+            source += bytes;
+            ++issued;
+            if (++at == SLOTS) at = 0;
+            if (++in_layer == LAYER_PIECES) in_layer = 0;
         }
-        while (landed < issued && barrier_test(shared.full + landed_at, parity)) {
-            ++landed;
-            if (++landed_at == SLOTS) landed_at = 0, parity ^= 1;
+        if (asked < units && asked <= load_shared_int(shared.units_read)) {
+            expect(shared.units_full, UNITS * UNIT);
+            copy_in(shared.units, cross + (((u64)asked * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT, UNITS * UNIT, shared.units_full);
+            ++asked;
         }
-        if (issued - landed < AHEAD) {
-            if (issued < total && issued - SLOTS < load_acquire_shared(shared.read)) {
-                expect(shared.full + at, SLOT);
-                copy_in(shared.ring + at * SLOT, source + (u64)issued * SLOT, SLOT, shared.full + at);
-                ++issued;
-                if (++at == SLOTS) at = 0;
+        pause();
+    }
+}
+
+struct Gate {  // a barrier of all blocks
+    u32* counter;
+    u32 target;
+    DEVICE void arrive() {
+        sync_block();
+#ifdef NO_GATE
+        return;
+#endif
+        if (thread_index() == 0) add_release(counter);
+        target += GRID;
+    }
+    DEVICE void wait() {
+#ifdef NO_GATE
+        sync_block();
+        return;
+#endif
+        if (thread_index() == 0) {
+            u32 tries = 0;
+            while (load_acquire(counter) < target) {
+                give_way();
+                if (++tries == PATIENCE) give_up();
             }
-            if (asked < pieces && (asked % 4 || asked / 4 <= load_acquire_shared(shared.units_read))) {
-                if (asked % 4 == 0) expect(shared.units_full, UNITS * UNIT);
-                const u64 from = (((u64)(asked / 4) * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT;
-                copy_in(shared.units + asked % 4 * PIECE, cross + from + asked % 4 * PIECE, PIECE, shared.units_full);
-                ++asked;
-            }
         }
-        give_way();
+        sync_block();
     }
-}
-
-// All slots of the next `bytes`: a lane looks at each.
-DEVICE void await(Ring& ring, int bytes, int lane) {
-    const int need = (ring.position + bytes + SLOT - 1) / SLOT - ring.ready;
-    if (need <= 0) return;
-    int slot = ring.ready_at + lane;
-    u32 parity = ring.parity;
-    if (slot >= SLOTS) slot -= SLOTS, parity ^= 1;
-#ifdef TIMELINE
-    const long long before = clock64();
-#endif
-    while (!all_lanes(lane >= need || barrier_test(ring.full + slot, parity))) give_way();
-#ifdef TIMELINE
-    ring.stall += clock64() - before;
-#endif
-    ring.ready += need;
-    ring.ready_at += need;
-    if (ring.ready_at >= SLOTS) ring.ready_at -= SLOTS, ring.parity ^= 1;
-}
-
-DEVICE Vec4 read(const Ring& ring, int at) {
-    at += ring.offset;
-    return load_shared(ring.memory + (at >= RING ? at - RING : at));
-}
-
-DEVICE void advance(Ring& ring, int bytes, int lane) {
-    ring.position += bytes;
-    ring.offset += bytes;
-    while (ring.offset >= RING) ring.offset -= RING;
-    sync_warp();  // every lane has read what may be overwritten
-    if (lane == 0) store_release_shared(ring.read, ring.position / SLOT);
-}
-
-DEVICE bool there(Vec4 v) { return v.x != EMPTY && v.y != EMPTY && v.z != EMPTY && v.w != EMPTY; }
-
-DEVICE void impatient(int& tries) {
-    give_way();
-    if (++tries == PATIENCE) give_up();
-}
-
-// What another block wrote or will write: the words themselves say whether they are there, so there is no barrier, and no
-// round trip before this one. The first of a lane's words is looked at until it is there; the others are then, mostly.
-template <int COUNT>
-DEVICE void fetch(Vec4 (&in)[COUNT], const unsigned short* from, int count, bool live) {
-    int tries = 0;
-    if (live && count > 0) {
-        in[0] = load(from);
-#ifndef FETCH_ALL
-        while (!there(in[0])) {
-            impatient(tries);
-            in[0] = load(from);
-        }
-#endif
-    } else {
-        in[0] = Vec4{0, 0, 0, 0};
-    }
-#pragma unroll
-    for (int i = 1; i < COUNT; ++i) in[i] = live && i < count ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-        while (!there(in[i])) {
-            impatient(tries);
-            in[i] = load(from + 32 * i);
-        }
-    }
-}
-
-DEVICE Vec4 fetch_one(const unsigned short* from) {
-    Vec4 in[1];
-    fetch(in, from, 1, true);
-    return in[0];
-}
-
-DEVICE float fetch_float(const float* from) {
-    int tries = 0;
-    u32 word = load_word(from);
-    while (word == EMPTY) {
-        impatient(tries);
-        word = load_word(from);
-    }
-    return as_float(word);
-}
-
-// Columns n, n + 1 of a row, by the even lane of the two; every lane of the warp takes part.
-DEVICE void hand_over(unsigned short* row, int n, float value, bool live) {
-    const float other = shuffle_xor(value, 1);
-    if (live && n % 2 == 0) store_word(row + n, pack(value, other));
-}
+};
 
 DEVICE int begin_of(int total, int index, int parts) { return (int)((long long)total * index / parts); }
 
@@ -223,6 +156,21 @@ struct Columns {
     }
 };
 
+// Columns n, n + 1 of a row to every copy (rows, N), by the even lane of the two; every lane of the warp takes part.
+template <int N>
+DEVICE void hand_over(unsigned short* copies, int row, int n, float value, bool live) {
+    const float other = shuffle_xor(value, 1);
+    if (live && n % 2 == 0) {
+        const u32 word = pack(value, other);
+#pragma unroll
+        for (int copy = 0; copy < COPIES; ++copy) store_word(copies + (copy * ROWS + row) * N + n, word);
+    }
+}
+
+// The copy that this block reads.
+template <int N>
+DEVICE const unsigned short* copy_of(const unsigned short* copies) { return copies + block_index() % COPIES * ROWS * N; }
+
 constexpr u32 ONES =
 #ifdef BF16
     0x3f803f80u;
@@ -231,57 +179,70 @@ constexpr u32 ONES =
 #endif
 
 // The block's columns of x W^T, summed over K by warps: the scratch (warp, row, column) holds each warp's share. x (rows, K).
-// With NORM the stats hold each warp's share of the rows' sums of squares and sums (as peaks and norms).
+// With NORM peaks and norms hold each warp's share of the rows' sums of squares and sums. The tensor cores' tiles reach past
+// a block's columns into what lies behind them, whatever it is: those columns are not looked at.
 template <int K, int N, bool NORM>
-DEVICE void product(Ring& ring, const unsigned short* x, int rows, int count, Shared& shared) {
-    constexpr int GROUPS = K / 32, MINE = (GROUPS + WARPS - 1) / WARPS, TILES = tiles(N);
+DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared& shared) {
+    constexpr int MINE = groups_of(K), TILES = tiles_of(N), STRIDE = 64 * columns_of(N);
+    constexpr Piece piece(N, K);
+#ifdef BARRIERS_ONLY
+    sync_block();
+    return;
+#endif
     const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
-    const int first = begin_of(GROUPS, warp, WARPS), mine = begin_of(GROUPS, warp + 1, WARPS) - first;
     Vec4 in[MINE];
-    fetch(in, x + g * K + first * 32 + t * 8, mine, g < rows);
-    MARK(ring);
+    const unsigned short* from = x + g * K + warp * MINE * 32 + t * 8;
+#pragma unroll
+    for (int i = 0; i < MINE; ++i) in[i] = g < rows && (K % (32 * WARPS) == 0 || (warp * MINE + i) * 32 < K) ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
     float sum[TILES][2][4] = {};
     float gram[4] = {};
-    const int bytes = count * 64;
+    const char* lane_at = shared.ring + g * 64 + t * 16;
 #pragma unroll
-    for (int begin = 0; begin < MINE; begin += BATCH) {
-        const int here = mine - begin < BATCH ? mine - begin : BATCH;
-        if (here > 0) await(ring, here * bytes, lane);
+    for (int p = 0; p < piece.count; ++p) {
+#ifdef TIMELINE
+        const long long before = clock64();
+#endif
+        barrier_wait(shared.full + ring.at, ring.parity);
+#ifdef TIMELINE
+        ring.stall += clock64() - before;
+#endif
+        const char* at = lane_at + ring.at * SLOT;
 #pragma unroll
-        for (int i = begin; i < begin + BATCH && i < MINE; ++i) {
-            if (i < mine) {
-                const int at = (i - begin) * bytes + t * 16;
+        for (int i = 0; i < piece.groups && p * piece.groups + i < MINE; ++i) {
+            const Vec4 b = in[p * piece.groups + i];
 #pragma unroll
-                for (int tile = 0; tile < TILES; ++tile) {
-                    const int upper = 16 * tile + g, lower = upper + 8;
-                    const Vec4 a = upper < count ? read(ring, at + upper * 64) : Vec4{0, 0, 0, 0};
-                    const Vec4 b = lower < count ? read(ring, at + lower * 64) : Vec4{0, 0, 0, 0};
-                    multiply(sum[tile][0], a.x, b.x, a.y, b.y, in[i].x, in[i].y);
-                    multiply(sum[tile][1], a.z, b.z, a.w, b.w, in[i].z, in[i].w);
-                }
-                if (NORM) {  // rows of x, and of ones below: x x^T, whose diagonal counts, and the sums
-                    multiply(gram, in[i].x, ONES, in[i].y, ONES, in[i].x, in[i].y);
-                    multiply(gram, in[i].z, ONES, in[i].w, ONES, in[i].z, in[i].w);
-                }
+            for (int tile = 0; tile < TILES; ++tile) {
+                const Vec4 upper = load_shared(at + i * STRIDE + tile * 1024);
+                const Vec4 lower = 16 * tile + 8 < columns_of(N) ? load_shared(at + i * STRIDE + tile * 1024 + 512) : Vec4{0, 0, 0, 0};
+                multiply(sum[tile][0], upper.x, lower.x, upper.y, lower.y, b.x, b.y);
+                multiply(sum[tile][1], upper.z, lower.z, upper.w, lower.w, b.z, b.w);
+            }
+            if (NORM) {  // rows of x, and of ones below: x x^T, whose diagonal counts, and the sums
+                multiply(gram, b.x, ONES, b.y, ONES, b.x, b.y);
+                multiply(gram, b.z, ONES, b.w, ONES, b.z, b.w);
             }
         }
-        if (here > 0) advance(ring, here * bytes, lane);
+        if (++ring.at == SLOTS) ring.at = 0, ring.parity ^= 1;
+        ++ring.pieces;
+        sync_warp();  // every lane has read what may be overwritten
+        if (lane == 0) store_shared_int(shared.read, ring.pieces);
     }
-    shared.next();
-    float* mine_at = shared.space() + (warp * EVEN + 2 * t) * REDUCE + g;
+    float* mine_at = shared.scratch + (warp * EVEN + 2 * t) * REDUCE + g;
     if (2 * t < EVEN) {
 #pragma unroll
         for (int tile = 0; tile < TILES; ++tile) {
             mine_at[16 * tile] = sum[tile][0][0] + sum[tile][1][0];
             mine_at[16 * tile + REDUCE] = sum[tile][0][1] + sum[tile][1][1];
-            mine_at[16 * tile + 8] = sum[tile][0][2] + sum[tile][1][2];
-            mine_at[16 * tile + 8 + REDUCE] = sum[tile][0][3] + sum[tile][1][3];
+            if (16 * tile + 8 < columns_of(N)) {
+                mine_at[16 * tile + 8] = sum[tile][0][2] + sum[tile][1][2];
+                mine_at[16 * tile + 8 + REDUCE] = sum[tile][0][3] + sum[tile][1][3];
+            }
         }
         if (NORM) {
-            if (g / 2 == t && g < EVEN) shared.peaks()[warp * EVEN + g] = g % 2 ? gram[1] : gram[0];
+            if (g / 2 == t && g < EVEN) shared.peaks[warp * EVEN + g] = g % 2 ? gram[1] : gram[0];
             if (g == 0) {
-                shared.norms()[warp * EVEN + 2 * t] = gram[2];
-                shared.norms()[warp * EVEN + 2 * t + 1] = gram[3];
+                shared.norms[warp * EVEN + 2 * t] = gram[2];
+                shared.norms[warp * EVEN + 2 * t + 1] = gram[3];
             }
         }
     }
@@ -292,7 +253,7 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, int count, Sh
 DEVICE float gathered(const Shared& shared, int row, int column) {
     float sum = 0.0f;
 #pragma unroll
-    for (int warp = 0; warp < WARPS; ++warp) sum += shared.space()[(warp * EVEN + row) * REDUCE + column];
+    for (int warp = 0; warp < WARPS; ++warp) sum += shared.scratch[(warp * EVEN + row) * REDUCE + column];
     return sum;
 }
 
@@ -303,8 +264,8 @@ struct Statistics {
         float sum = 0.0f, square = 0.0f;
 #pragma unroll
         for (int warp = 0; warp < WARPS; ++warp) {
-            square += shared.peaks()[warp * EVEN + row];
-            sum += shared.norms()[warp * EVEN + row];
+            square += shared.peaks[warp * EVEN + row];
+            sum += shared.norms[warp * EVEN + row];
         }
         mean = sum / WIDTH;
         scale = rsqrtf(square / WIDTH - mean * mean + eps);
@@ -378,20 +339,23 @@ struct EarlyKeys {
     }
 };
 
-DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned short* out, Shared& shared) {
+DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned short* out, const Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32;
     for (int unit = block_index(); unit < HEADS * s.rows; unit += GRID) {
-        if (unit != block_index()) early.ask(s, unit);
+        if (unit != block_index()) {
+            sync_block();
+            early.ask(s, unit);
+        }
         const int row = unit / HEADS, head = unit % HEADS * HEAD, column = head + lane % 8 * 8, length = s.length(row);
-        const Vec4 q = fetch_one(s.fresh + row * 3 * WIDTH + column);
+        const Vec4 q = load(s.fresh + row * 3 * WIDTH + column);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
             Vec4 key{0, 0, 0, 0}, value{0, 0, 0, 0};
             if (time >= s.start && time < length) {
                 const unsigned short* own = s.fresh + (s.prompt ? time - s.start : row) * 3 * WIDTH + WIDTH + column;
-                key = fetch_one(own);
-                value = fetch_one(own + WIDTH);
+                key = load(own);
+                value = load(own + WIDTH);
             } else if (time < length) {
                 if (pass == 0) {
                     key = early.key[0], value = early.value[0];
@@ -414,36 +378,36 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
             for (int i = 0; i < 8; ++i) sum[i] = shuffle_xor(running.sum[i], mask);
             running.merge(peak, norm, sum);
         }
-        shared.next();
-        float* space = shared.space();
+        float* space = shared.scratch;
         if (lane < 8) {
 #pragma unroll
             for (int i = 0; i < 8; ++i) space[warp * PART + lane * 8 + i] = running.sum[i];
-            if (lane == 0) shared.peaks()[warp] = running.peak, shared.norms()[warp] = running.norm;
+            if (lane == 0) shared.peaks[warp] = running.peak, shared.norms[warp] = running.norm;
         }
         sync_block();
         if (thread < HEAD) {
             float peak = NONE, norm = 0.0f, sum = 0.0f;
 #pragma unroll
-            for (int w = 0; w < WARPS; ++w) peak = fmaxf(peak, shared.peaks()[w]);
+            for (int w = 0; w < WARPS; ++w) peak = fmaxf(peak, shared.peaks[w]);
 #pragma unroll
             for (int w = 0; w < WARPS; ++w) {
-                const float weight = exp2f(shared.peaks()[w] - peak);
-                norm += shared.norms()[w] * weight;
+                const float weight = exp2f(shared.peaks[w] - peak);
+                norm += shared.norms[w] * weight;
                 sum += space[w * PART + thread] * weight;
             }
-            hand_over(out + row * WIDTH + head, thread, sum / norm, true);
+            hand_over<WIDTH>(out, row, head + thread, sum / norm, true);
         }
     }
 }
 
 // A block's share of one head's keys, the beams as rows of the tensor cores' tiles; merged by `merge`.
-DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, float* partial, Shared& shared) {
+DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, float* partial, const Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, g = lane / 4, t = lane % 4;
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
     barrier_wait(shared.units_full, layer & 1);
     Vec4 q[2];
-    fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) q[i] = g < rows ? load(query + g * WIDTH + head * HEAD + i * 32 + t * 8) : Vec4{0, 0, 0, 0};
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
 #pragma unroll
     for (int unit = 0; unit < UNITS; ++unit) {
@@ -493,28 +457,27 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
             multiply(sum[i], weights[2], 0, weights[3], 0, v.z, v.w);
         }
     }
-    shared.next();
     if (g < EVEN) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            float* to = shared.space() + (warp * EVEN + g) * PART + 8 * i + 2 * t;
+            float* to = shared.scratch + (warp * EVEN + g) * PART + 8 * i + 2 * t;
             to[0] = sum[i][0];
             to[1] = sum[i][1];
         }
-        if (t == 0) shared.peaks()[warp * EVEN + g] = peak, shared.norms()[warp * EVEN + g] = norm;
+        if (t == 0) shared.peaks[warp * EVEN + g] = peak, shared.norms[warp * EVEN + g] = norm;
     }
     sync_block();
-    if (lane == 0) store_release_shared(shared.units_read, layer + 1);
+    if (lane == 0) store_shared_int(shared.units_read, layer + 1);
     for (int index = thread; index < rows * HEAD; index += THREADS) {
         const int row = index / HEAD, column = index % HEAD;
         float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
-        for (int w = 0; w < WARPS; ++w) top = fmaxf(top, shared.peaks()[w * EVEN + row]);
+        for (int w = 0; w < WARPS; ++w) top = fmaxf(top, shared.peaks[w * EVEN + row]);
 #pragma unroll
         for (int w = 0; w < WARPS; ++w) {
-            const float weight = exp2f(shared.peaks()[w * EVEN + row] - top);
-            total += shared.norms()[w * EVEN + row] * weight;
-            value += shared.space()[(w * EVEN + row) * PART + column] * weight;
+            const float weight = exp2f(shared.peaks[w * EVEN + row] - top);
+            total += shared.norms[w * EVEN + row] * weight;
+            value += shared.scratch[(w * EVEN + row) * PART + column] * weight;
         }
         float* to = partial + ((u64)block_index() * ROWS + row) * (HEAD + 2);
         store_word(to + column, as_word(value));
@@ -532,9 +495,9 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
 #pragma unroll
         for (int i = 0; i < HEAD_BLOCKS; ++i) {
             const float* from = partial + ((u64)(head * HEAD_BLOCKS + i) * ROWS + row) * (HEAD + 2);
-            values[i] = fetch_float(from + thread);
-            tops[i] = fetch_float(from + HEAD);
-            norms[i] = fetch_float(from + HEAD + 1);
+            values[i] = as_float(load_word(from + thread));
+            tops[i] = as_float(load_word(from + HEAD));
+            norms[i] = as_float(load_word(from + HEAD + 1));
         }
         float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
@@ -545,45 +508,45 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
             total += norms[i] * weight;
             value += values[i] * weight;
         }
-        hand_over(out + row * WIDTH + head * HEAD, thread, value / total, true);
+        hand_over<WIDTH>(out, row, head * HEAD + thread, value / total, true);
     }
 }
 
-KERNEL persistent_layers(const char* packed, const long long* bases, const float* vectors, const unsigned short* embedding,
-                         const unsigned short* places, const int* tokens, const int* start_at, const int* ancestry,
-                         unsigned short* keys, unsigned short* values, const char* cross, unsigned short* exchange,
-                         float* residual, unsigned short* last_scaled, float* last_sums, u32* counters, int layers, int rows,
-                         int beams, int positions, int source_positions, int prompt, double eps
+KERNEL persistent_layers(const char* packed, const float* vectors, const unsigned short* embedding, const unsigned short* places,
+                         const int* tokens, const int* start_at, const int* ancestry, unsigned short* keys,
+                         unsigned short* values, const char* cross, unsigned short* exchange, float* residual,
+                         unsigned short* last_scaled, float* last_sums, u32* counters, int layers, int rows, int beams,
+                         int positions, int source_positions, int prompt, double eps
 #ifdef TIMELINE
                          , long long* timeline
 #endif
                          ) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
-    Shared shared(warp % WARPS);
+    const Shared shared(warp % WARPS);
     if (warp < WARPS && lane == 0) {
         for (int i = 0; i <= SLOTS; ++i) barrier_init(shared.full + i);
         *shared.read = 0;
         *shared.units_read = 0;
         barriers_visible();
     }
-    // Two sets of records: this launch hands over in one and empties the other for the next.
-    const u64 set = (u64)layers * RECORD;
-    const u32 odd = *(volatile u32*)(counters + 1) & 1;
     sync_all();
     if (warp == WARPS) {
-        ask(packed, bases, cross, (char*)(exchange + (odd ? 0 : set)), layers, lane);
+        ask(packed, cross, layers, lane);
         return;
     }
-    unsigned short* record = exchange + (odd ? set : 0);
-    Ring ring{shared.ring, shared.full, shared.read};
+    Ring ring;
 #ifdef TIMELINE
-    ring.timeline = timeline + block * 1024;
+    ring.timeline = timeline + block * 2048;
 #endif
+    Gate gate{counters, 0};
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
     const bool mine = lane < own.count && warp < rows;  // the one column of the residual stream that this lane keeps
     const int row = warp < rows ? warp : 0, column = own.first + lane, start = load_int(start_at);
+    unsigned short *input = exchange + INPUT, *qkv = exchange + QKV, *attended = exchange + ATTENDED;
+    unsigned short *query = exchange + QUERY, *hidden = exchange + HIDDEN;
+    float* partial = (float*)(exchange + PARTIAL);
     float x = 0.0f;
 
     // Token embedding plus position embedding, rounded as transformers' addition is.
@@ -592,11 +555,12 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
         x = load_16(embedding + token * WIDTH + column) + load_16(places + place * WIDTH + column);
         x = low_of(pack(x, 0.0f));
     }
-    hand_over(record + INPUT + row * WIDTH + own.first, lane, x, mine);
+    hand_over<WIDTH>(input, row, column, x, mine);
+    gate.arrive();
     MARK(ring);
 
     constexpr int VECTORS = 11 * WIDTH + 2 * FFN;
-    for (int layer = 0; layer < layers; ++layer, record += RECORD) {
+    for (int layer = 0; layer < layers; ++layer) {
         // qkv: sums of weights, offset (3 each) | out: bias | query: sums, offset | out: bias | fc1: sums, offset (FFN each)
         // | fc2: bias
         const float* qkv_v = vectors + WIDTH + (u64)layer * VECTORS;
@@ -607,7 +571,7 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
         const float* fc2_v = fc1_v + 2 * FFN;
         const long long layer_keys = (long long)layer * positions * beams * WIDTH;
         {
-            constexpr int EACH = (tiles(3 * WIDTH) * 16 + 31) / 32;
+            constexpr int EACH = (columns_of(3 * WIDTH) + 31) / 32;
             float sums[EACH], offset[EACH];
 #pragma unroll
             for (int i = 0; i < EACH; ++i) {
@@ -615,7 +579,9 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
                 sums[i] = n < thirds.count ? qkv_v[thirds.first + n] : 0.0f;
                 offset[i] = n < thirds.count ? qkv_v[3 * WIDTH + thirds.first + n] : 0.0f;
             }
-            product<WIDTH, 3 * WIDTH, true>(ring, record + INPUT, rows, thirds.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<WIDTH, 3 * WIDTH, true>(ring, copy_of<WIDTH>(input), rows, shared);
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
                 const long long slot = (prompt ? (long long)(start + row) * beams : (long long)start * beams + row) * WIDTH;
@@ -624,48 +590,73 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
                     const int n = lane + 32 * i, at = thirds.first + n;
                     const bool live = n < thirds.count;
                     const float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
-                    hand_over(record + QKV + row * 3 * WIDTH + thirds.first, n, y, live);
+                    hand_over<3 * WIDTH>(qkv, row, at, y, live);
                     // For the steps to come.
                     if (live && at >= WIDTH) store_16((at < 2 * WIDTH ? keys - WIDTH : values - 2 * WIDTH) + layer_keys + slot + at, y);
                 }
             }
+            gate.arrive();
             MARK(ring);
         }
         {
-            const SelfAttention self{record + QKV, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
+            const SelfAttention self{copy_of<3 * WIDTH>(qkv), keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
             EarlyKeys early;
             early.ask(self, block);
-            self_attention(self, early, record + ATTENDED, shared);
+            gate.wait();
+            MARK(ring);
+#ifndef BARRIERS_ONLY
+            self_attention(self, early, attended, shared);
+#endif
+            gate.arrive();
             MARK(ring);
         }
         {
             const float bias = mine ? self_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, record + ATTENDED, rows, own.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<WIDTH, WIDTH, false>(ring, copy_of<WIDTH>(attended), rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
-            hand_over(record + AFTER_SELF + row * WIDTH + own.first, lane, x, mine);
+            hand_over<WIDTH>(input, row, column, x, mine);
+            gate.arrive();
             MARK(ring);
         }
         {
             const float sums = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
-            product<WIDTH, WIDTH, true>(ring, record + AFTER_SELF, rows, own.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<WIDTH, WIDTH, true>(ring, copy_of<WIDTH>(input), rows, shared);
             const Statistics norm(shared, row, (float)eps);
             const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
-            hand_over(record + QUERY + row * WIDTH + own.first, lane, y, mine);
+            hand_over<WIDTH>(query, row, column, y, mine);
+            gate.arrive();
             MARK(ring);
         }
-        if (block < HEADS * HEAD_BLOCKS) cross_attention(record + QUERY, rows, source_positions, layer, (float*)(record + PARTIAL), shared);
+        gate.wait();
         MARK(ring);
-        merge((const float*)(record + PARTIAL), rows, record + CONTEXT);
+#ifndef BARRIERS_ONLY
+        if (block < HEADS * HEAD_BLOCKS) cross_attention(copy_of<WIDTH>(query), rows, source_positions, layer, partial, shared);
+#endif
+        gate.arrive();
+        MARK(ring);
+        gate.wait();
+        MARK(ring);
+#ifndef BARRIERS_ONLY
+        merge(partial, rows, attended);
+#endif
+        gate.arrive();
         MARK(ring);
         {
             const float bias = mine ? cross_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, record + CONTEXT, rows, own.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<WIDTH, WIDTH, false>(ring, copy_of<WIDTH>(attended), rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
-            hand_over(record + AFTER_CROSS + row * WIDTH + own.first, lane, x, mine);
+            hand_over<WIDTH>(input, row, column, x, mine);
+            gate.arrive();
             MARK(ring);
         }
         {
-            constexpr int EACH = (tiles(FFN) * 16 + 31) / 32;
+            constexpr int EACH = (columns_of(FFN) + 31) / 32;
             float sums[EACH], offset[EACH];
 #pragma unroll
             for (int i = 0; i < EACH; ++i) {
@@ -673,7 +664,9 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
                 sums[i] = n < inner.count ? fc1_v[inner.first + n] : 0.0f;
                 offset[i] = n < inner.count ? fc1_v[FFN + inner.first + n] : 0.0f;
             }
-            product<WIDTH, FFN, true>(ring, record + AFTER_CROSS, rows, inner.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<WIDTH, FFN, true>(ring, copy_of<WIDTH>(input), rows, shared);
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
 #pragma unroll
@@ -682,17 +675,21 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
                     const bool live = n < inner.count;
                     float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
                     y = 0.5f * y * (1.0f + erff(y * 0.7071067811865476f));
-                    hand_over(record + HIDDEN + row * FFN + inner.first, n, y, live);
+                    hand_over<FFN>(hidden, row, inner.first + n, y, live);
                 }
             }
+            gate.arrive();
             MARK(ring);
         }
         {
             const float bias = mine ? fc2_v[column] : 0.0f;
-            product<FFN, WIDTH, false>(ring, record + HIDDEN, rows, own.count, shared);
+            gate.wait();
+            MARK(ring);
+            product<FFN, WIDTH, false>(ring, copy_of<FFN>(hidden), rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             if (layer + 1 < layers) {
-                hand_over(record + RECORD + INPUT + row * WIDTH + own.first, lane, x, mine);
+                hand_over<WIDTH>(input, row, column, x, mine);
+                gate.arrive();
             } else {
                 if (mine) residual[row * WIDTH + column] = x;
                 leave(x, mine, warp, column, mine ? vectors[column] : 0.0f, last_scaled, last_sums, lane);
@@ -700,7 +697,7 @@ KERNEL persistent_layers(const char* packed, const long long* bases, const float
             MARK(ring);
         }
     }
-    // The last block to end turns the sets round.
+    // The last block to end makes the counters ready for the next launch: by then all have passed every barrier.
     sync_block();
-    if (thread == 0 && add_acquire_release(counters) == GRID - 1) counters[0] = 0, counters[1] = odd ^ 1;
+    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0;
 }

@@ -18,25 +18,54 @@ cross-attention is 32 keys of a head, (2, 32 keys, 32) and their values (64, 32 
 the tensor cores hold the weights: 8 i + 2 t + e at 8 t + 2 i + e.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from whisper_speedup.kernels.stream import MOST_PARTS, Stream
+from whisper_speedup.kernels.stream import MOST_PARTS, ROWS, Stream
 
 FOLDER = Path(__file__).parent
 WARPS, HEAD = 8, 64
-SLOT = 2048
-AHEAD = 3  # slots of a warp on their way at once
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
-PATIENCE = 1 << 22  # looks at a barrier before a launch that hangs is given up: seconds
+PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
+COPIES = 2  # of what blocks hand to each other
+PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix (N, K) cut for the blocks and warps: each block `columns` (the last of them maybe padding), each warp
+    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`."""
+
+    n: int
+    k: int
+    columns: int
+    groups: int
+
+    @property
+    def piece_groups(self) -> int:
+        return max(1, min(self.groups, PIECE // (64 * self.columns)))
+
+    @property
+    def pieces(self) -> int:
+        return -(-self.groups // self.piece_groups)
+
+    @property
+    def piece_bytes(self) -> int:
+        return 64 * self.columns * self.piece_groups
+
+
+def cut(n: int, k: int, grid: int) -> Product:
+    """How (N, K) is cut for so many blocks; columns come in pairs."""
+    return Product(n, k, 2 * -(-(n // 2) // grid), -(-(k // 32) // WARPS))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a decoder is spread over `grid` blocks. `keys`: source positions; `slots` of 1 KiB a warp's ring has."""
+    """How a decoder is spread over `grid` blocks. `keys`: source positions; `rows`: at most, of a launch; `slots`: pieces
+    that a warp's ring holds; `units` of 32 keys that a warp attends to; `head_blocks` blocks that share a head."""
 
     width: int
     ffn: int
@@ -47,121 +76,102 @@ class Plan:
     slots: int
     units: int
     head_blocks: int
-    batch: int
     half: str
 
     @property
-    def products(self) -> tuple[tuple[int, int], ...]:
-        """(N, K) of a layer's matrices in reading order: qkv, out, query, out, fc1, fc2."""
-        width = self.width
-        return ((3 * width, width), *(((width, width),) * 3), (self.ffn, width), (width, self.ffn))
+    def products(self) -> tuple[Product, ...]:
+        """A layer's matrices in reading order: qkv, out, query, out, fc1, fc2."""
+        width, ffn, grid = self.width, self.ffn, self.grid
+        square = cut(width, width, grid)
+        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut(width, ffn, grid)
+
+    @property
+    def layer_bytes(self) -> int:
+        """Of one warp's stream."""
+        return sum(product.pieces * product.piece_bytes for product in self.products)
 
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return WARPS * self.slots * (SLOT + 8) + _fixed_bytes(self.width, self.ffn, self.rows, self.units, self.grid)
+        return WARPS * self.slots * (_slot(self.products) + 8) + _fixed_bytes(self.products, self.rows, self.units)
+
+    @property
+    def exchange(self) -> int:
+        """Numbers of 16 bits that blocks hand to each other."""
+        partial = 2 * self.heads * self.head_blocks * self.rows * (HEAD + 2)
+        return COPIES * self.rows * (6 * self.width + self.ffn) + partial
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
-        names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks", "batch")
-        return {**{name.upper(): getattr(self, name) for name in names}, "SLOT": SLOT, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+        names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
+        return {**{name.upper(): getattr(self, name) for name in names}, "COPIES": COPIES, "PATIENCE": PATIENCE}
 
 
 def make_plan(
-    width: int, ffn: int, heads: int, keys: int, rows: int, grid: int, shared_limit: int, dtype: torch.dtype = torch.float16
-) -> Plan | None:
+    width: int, ffn: int, heads: int, keys: int, rows: int, grid: int, shared_limit: int,
+    dtype: torch.dtype = torch.float16,
+) -> Plan | None:  # fmt: skip
     """A plan for this decoder on a GPU with `grid` multiprocessors, or None where it does not fit."""
-    if width != heads * HEAD or ffn % 32 or heads > grid or grid > MOST_PARTS.value:
+    if width != heads * HEAD or ffn % 32 or heads > grid or grid > MOST_PARTS.value or not 1 <= rows <= ROWS:
         return None
     units_of_head = -(-keys // 32)
     head_blocks = min(grid // heads, -(-units_of_head // WARPS))
     units = -(-units_of_head // (head_blocks * WARPS))
-    slots = (shared_limit - _fixed_bytes(width, ffn, rows, units, grid)) // (WARPS * (SLOT + 8))
-    # A warp reads a batch of groups of its columns at once, from anywhere in a slot on; a lane keeps one column of x.
-    batch = min(5, (slots - 1) * SLOT // (64 * _most(max(3 * width, ffn), grid)))
-    if batch < 1 or _most(width, grid) > 32:
+    plan = Plan(width, ffn, heads, keys, rows, grid, 0, units, head_blocks, str(dtype).removeprefix("torch."))
+    slots = (shared_limit - plan.shared_bytes) // (WARPS * (_slot(plan.products) + 8))
+    # A lane keeps one column of x; with fewer slots nothing runs ahead.
+    if slots < 2 or plan.products[1].columns > 32:
         return None
-    half = str(dtype).removeprefix("torch.")
-    return Plan(width, ffn, heads, keys, rows, grid, slots, units, head_blocks, batch, half)
+    return replace(plan, slots=slots)
 
 
-def _most(columns: int, grid: int) -> int:
-    """The most columns that a block has."""
-    return 2 * -(-columns // 2 // grid)
+def _slot(products: tuple[Product, ...]) -> int:
+    return -(-max(product.piece_bytes for product in products) // 128) * 128
 
 
-def _fixed_bytes(width: int, ffn: int, rows: int, units: int, grid: int) -> int:
-    """Shared memory beside the ring: keys and values, two scratches and their numbers, barriers, counts."""
-    columns = -(-_most(max(3 * width, ffn), grid) // 16) * 16
+def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
+    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts."""
+    columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
     scratch = WARPS * even * max(columns + 4, HEAD + 8)
-    return WARPS * units * UNIT + 4 * (2 * scratch + 4 * WARPS * even) + 8 * WARPS + 4 * 2 * WARPS
-
-
-def _cuts(total: int, parts: int) -> torch.Tensor:
-    """Where each of `parts` shares of `total` begins, and the end: (parts + 1,) int64."""
-    return torch.arange(parts + 1) * total // parts
-
-
-def _columns(total: int, grid: int) -> torch.Tensor:
-    """The same for a product's columns, which come in pairs."""
-    return 2 * _cuts(total // 2, grid)
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * WARPS + 4 * 2 * WARPS
 
 
 class PackedLayers:
     """Every layer's matrices as the warps' streams, and their vectors.
 
-    `packed` (bytes / 2,) in the weights' type; `bases` (blocks * warps + 1,) int64 bytes; `vectors` fp32: the
-    last norm's gamma, then for each layer what persistent_layers.cu lists.
+    `packed` (bytes / 2,) in the weights' type; `vectors` fp32: the last norm's gamma, then for each layer what
+    persistent_layers.cu lists.
     """
 
     def __init__(self, plan: Plan, layers: int, device: torch.device, dtype: torch.dtype) -> None:
         self.plan, self.layers = plan, layers
-        rows = [_columns(n, plan.grid).diff() for n, _ in plan.products]
-        groups = [_cuts(k // 32, WARPS).diff() for _, k in plan.products]
-        sizes = [64 * r[:, None] * g[None, :] for r, g in zip(rows, groups, strict=True)]  # (blocks, warps) bytes
-        self.offsets = torch.stack([torch.zeros_like(sizes[0]), *sizes]).cumsum(0)
-        self.layer_bytes = self.offsets[-1]
-        totals = (layers * self.layer_bytes + SLOT - 1) // SLOT * SLOT
-        bases = torch.cat([torch.zeros(1, dtype=torch.int64), totals.flatten().cumsum(0)])
-        self.bases = bases.to(device)
-        self.starts = bases[:-1].view(plan.grid, WARPS)
-        self.packed = torch.zeros(int(bases[-1]) // 2, device=device, dtype=dtype)
+        self.packed = torch.zeros(plan.grid * WARPS * layers * plan.layer_bytes // 2, device=device, dtype=dtype)
         self.vectors = torch.zeros(plan.width + layers * (11 * plan.width + 2 * plan.ffn), device=device)
-        self.places: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.places: dict[int, torch.Tensor] = {}
         self.filled = 0
 
-    def put(self, layer: int, product: int, *matrices: torch.Tensor) -> None:
-        """Place a product's matrices (N_i, K), one below the other, into the streams."""
+    def put(self, layer: int, product: int, matrix: torch.Tensor) -> None:
+        """Place a product's matrix (N, K) into the streams."""
         if product not in self.places:
-            self.places[product] = self._place(product)
-        first, step = self.places[product]
-        _, k = self.plan.products[product]
-        begin = 0
-        for matrix in matrices:
-            rows = matrix.shape[0]
-            values = matrix.detach().to(self.packed.device, self.packed.dtype).reshape(rows * k // 8, 8)
-            at = slice(begin * k // 8, (begin + rows) * k // 8)
-            self.packed.view(-1, 8)[first[at] + layer * step[at]] = values
-            begin += rows
+            self.places[product] = self._place(product).to(self.packed.device)
+        values = matrix.detach().to(self.packed.device, self.packed.dtype).reshape(-1, 8)
+        self.packed.view(-1, 8)[self.places[product] + layer * (self.plan.layer_bytes // 16)] = values
 
-    def _place(self, product: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each 16 bytes of a product (N, K): where in `packed` layer 0's go, and how much further a layer's."""
-        n, k = self.plan.products[product]
-        row_cuts, group_cuts = _columns(n, self.plan.grid), _cuts(k // 32, WARPS)
-        row, group = torch.arange(n), torch.arange(k // 32)
-        block = torch.searchsorted(row_cuts, row, right=True) - 1
-        warp = torch.searchsorted(group_cuts, group, right=True) - 1
-        share = (block[:, None], warp[None, :])
-        inner = (group - group_cuts[warp])[None, :] * row_cuts.diff()[block][:, None] + (row - row_cuts[block])[:, None]
-        first = (self.starts + self.offsets[product])[share] // 16 + inner * 4
-        step = self.layer_bytes[share] // 16
-        quarter = torch.arange(4)
-        device = self.packed.device
-        return (
-            (first[..., None] + quarter).flatten().to(device),
-            step[..., None].expand(*step.shape, 4).flatten().to(device),
-        )
+    def _place(self, index: int) -> torch.Tensor:
+        """Where in `packed` each 16 bytes of layer 0's product (N, K) go."""
+        plan, product = self.plan, self.plan.products[index]
+        before = sum(one.pieces * one.piece_bytes for one in plan.products[:index])
+        # The same arithmetic as the kernel's: block b's columns begin at 2 (N / 2 b / blocks).
+        cuts = 2 * (torch.arange(plan.grid + 1) * (product.n // 2) // plan.grid)
+        row, group = torch.arange(product.n), torch.arange(product.k // 32)
+        block = torch.searchsorted(cuts, row, right=True) - 1
+        warp, own = group // product.groups, group % product.groups
+        stream = (block[:, None] * WARPS + warp[None, :]) * (self.layers * plan.layer_bytes) + before
+        piece, inside = own // product.piece_groups, own % product.piece_groups
+        at = stream + (piece * product.piece_bytes + inside * product.columns * 64)[None, :]
+        at = at + ((row - cuts[block]) * 64)[:, None]
+        return (at[..., None] // 16 + torch.arange(4)).flatten()
 
     def add_vectors(self, *vectors: torch.Tensor) -> None:
         """Append vectors in the kernel's order."""
@@ -191,20 +201,13 @@ def pack_cross(plan: Plan, keys: torch.Tensor, values: torch.Tensor, out: torch.
     return out
 
 
-def record_size(plan: Plan) -> int:
-    """Numbers of 16 bits that blocks hand to each other in a layer; persistent_layers.cu's RECORD."""
-    partial = 2 * plan.heads * plan.head_blocks * plan.rows * (HEAD + 2)
-    return (plan.rows * (9 * plan.width + plan.ffn) + partial + 7) // 8 * 8
-
-
 class PersistentLayers:
     """Buffers and the launch. `run` writes keys and values of the new tokens and leaves the stream for the last norm."""
 
     def __init__(self, packed: PackedLayers, eps: float, launch: Any) -> None:
         plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
-        half = record_size(plan)
-        self.exchange = torch.full((2 * packed.layers * half,), -1, device=device, dtype=torch.int16)  # all empty
+        self.exchange = torch.zeros(plan.exchange, device=device, dtype=torch.int16)
         self.counters = torch.zeros(2, device=device, dtype=torch.int32)
 
     def run(
@@ -225,7 +228,7 @@ class PersistentLayers:
         layers, most, beams, _ = keys.shape
         assert rows <= self.plan.rows and layers == self.packed.layers and ancestry.shape[1] == most
         self.launch(
-            self.packed.packed, self.packed.bases, self.packed.vectors, embedding, positions, tokens, start, ancestry,
+            self.packed.packed, self.packed.vectors, embedding, positions, tokens, start, ancestry,
             keys, values, cross, self.exchange, stream.residual, stream.scaled, stream.sums, self.counters, layers, rows,
             beams, most, self.plan.keys, int(prompt), self.eps,
         )  # fmt: skip
