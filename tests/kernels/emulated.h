@@ -121,8 +121,7 @@ static int load_int(const int* at) { return *at; }
 static float load_16(const unsigned short* at) { return half_value(*at); }
 static float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static void store_16(unsigned short* at, float value) { *at = (unsigned short)half_bits(value); }
-static void add_release(u32* counter) { ++*counter; }
-static u32 load_acquire(const u32* counter) { return *(volatile const u32*)counter; }
+static void add_one(u32* counter) { ++*counter; }
 static u32 add_acquire_release(u32* counter) { return (*counter)++; }
 static void give_up() { fprintf(stderr, "a barrier that never opens\n"); exit(3); }
 

@@ -86,16 +86,11 @@ DEVICE void store_16(unsigned short* at, float value) { *at = (unsigned short)pa
 DEVICE Vec4 load_shared(const char* at) { return *(const Vec4*)at; }
 
 // Counters that blocks of one launch share.
-DEVICE void add_release(u32* counter) { asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
+DEVICE void add_one(u32* counter) { asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
 DEVICE u32 add_acquire_release(u32* counter) {
     u32 before;
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
-}
-DEVICE u32 load_acquire(const u32* counter) {
-    u32 value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
-    return value;
 }
 DEVICE void give_up() { asm volatile("trap;"); }
 
@@ -112,6 +107,7 @@ DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 }
+DEVICE void prefetch(const char* from, u32 bytes) { asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory"); }
 DEVICE int load_shared_int(const int* at) { return *(volatile const int*)at; }
 DEVICE void store_shared_int(int* at, int value) { *(volatile int*)at = value; }
 DEVICE void barrier_wait(u64* barrier, u32 parity) {

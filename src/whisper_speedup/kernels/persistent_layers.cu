@@ -1,8 +1,8 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
 // Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS (of a warp's
-// ring), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), COPIES (of what
-// blocks hand to each other), PATIENCE (looks at the barrier before the launch is given up).
+// ring), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks
+// at a word before the launch is given up).
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
 constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
@@ -21,10 +21,12 @@ constexpr int SCRATCH = WARPS * EVEN * greatest(REDUCE, PART);       // floats
 constexpr int PARTS = greatest((WIDTH + 7) / 8, 256);                // room of kernels/stream.py's sums
 constexpr int STATS = 2 * WARPS * EVEN;                              // floats: two numbers a warp and row
 
-// What blocks hand to each other, numbers of 16 bits, (copies, rows, N) each; then the shares of cross-attention, fp32.
-constexpr int INPUT = 0, QKV = INPUT + COPIES * ROWS * WIDTH, ATTENDED = QKV + 3 * COPIES * ROWS * WIDTH;
-constexpr int QUERY = ATTENDED + COPIES * ROWS * WIDTH, HIDDEN = QUERY + COPIES * ROWS * WIDTH;
-constexpr int PARTIAL = HIDDEN + COPIES * ROWS * FFN;
+// What blocks hand to each other in a layer, numbers of 16 bits, (rows, N) each; then the shares of cross-attention, fp32.
+constexpr int INPUT = 0, QKV = INPUT + ROWS * WIDTH, ATTENDED = QKV + 3 * ROWS * WIDTH, AFTER_SELF = ATTENDED + ROWS * WIDTH;
+constexpr int QUERY = AFTER_SELF + ROWS * WIDTH, CONTEXT = QUERY + ROWS * WIDTH, AFTER_CROSS = CONTEXT + ROWS * WIDTH;
+constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN;
+constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;
+constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
 struct Piece {
     int count, groups, bytes;  // pieces of a product, groups in one, bytes of one
@@ -34,6 +36,11 @@ constexpr int LAYER_PIECES = pieces_of(3 * WIDTH, WIDTH) + 3 * pieces_of(WIDTH, 
 constexpr int SLOT = (greatest(greatest(Piece(3 * WIDTH, WIDTH).bytes, Piece(WIDTH, WIDTH).bytes), greatest(Piece(FFN, WIDTH).bytes, Piece(WIDTH, FFN).bytes)) + 127) / 128 * 128;
 constexpr int LAYER_BYTES = Piece(3 * WIDTH, WIDTH).bytes * pieces_of(3 * WIDTH, WIDTH) + 3 * Piece(WIDTH, WIDTH).bytes * pieces_of(WIDTH, WIDTH) +
                             Piece(FFN, WIDTH).bytes * pieces_of(FFN, WIDTH) + Piece(WIDTH, FFN).bytes * pieces_of(WIDTH, FFN);
+
+DEVICE void impatient(int& tries) {
+    give_way();
+    if (++tries == PATIENCE) give_up();
+}
 
 struct Shared {
     char* ring;       // this warp's
@@ -82,20 +89,25 @@ struct Ring {
 #endif
 
 // The ninth warp: a lane for each of the others asks for its pieces, as far ahead as its ring has room. A warp that asked
-// for its own would stand still whenever the copy engine is busy.
-DEVICE void ask(const char* packed, const char* cross, int layers, int lane) {
-    if (lane >= WARPS) return;
+// for its own would stand still whenever the copy engine is busy. The other lanes empty what the next launch hands over in.
+DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, int lane) {
 #ifdef BARRIERS_ONLY
     return;
 #endif
     const int block = block_index();
-    const Shared shared(lane);
+    const bool asks = lane < WARPS;
+    const Shared shared(lane % WARPS);
     constexpr Piece qkv(3 * WIDTH, WIDTH), square(WIDTH, WIDTH), fc1(FFN, WIDTH), fc2(WIDTH, FFN);
-    const char* source = packed + (u64)(block * WARPS + lane) * layers * LAYER_BYTES;
-    const int pieces = layers * LAYER_PIECES;
-    const int units = block < HEADS * HEAD_BLOCKS ? layers : 0;
+    const char* source = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
+#ifdef PREFETCH
+    const char* end = source + (u64)layers * LAYER_BYTES;
+#endif
+    const int pieces = asks ? layers * LAYER_PIECES : 0;
+    const int units = asks && block < HEADS * HEAD_BLOCKS ? layers : 0;
+    const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
+    u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
     int issued = 0, at = 0, in_layer = 0, asked = 0;
-    while (issued < pieces || asked < units) {
+    while (issued < pieces || asked < units || word < last) {
         if (issued < pieces && issued - SLOTS < load_shared_int(shared.read)) {
             const int bytes = in_layer < qkv.count                                          ? qkv.bytes
                               : in_layer < qkv.count + 3 * square.count                     ? square.bytes
@@ -103,6 +115,9 @@ DEVICE void ask(const char* packed, const char* cross, int layers, int lane) {
                                                                                             : fc2.bytes;
             expect(shared.full + at, bytes);
             copy_in(shared.ring + at * SLOT, source, bytes, shared.full + at);
+#ifdef PREFETCH
+            if (source + PREFETCH + bytes <= end) prefetch(source + PREFETCH, bytes);
+#endif
             source += bytes;
             ++issued;
             if (++at == SLOTS) at = 0;
@@ -113,11 +128,18 @@ DEVICE void ask(const char* packed, const char* cross, int layers, int lane) {
             copy_in(shared.units, cross + (((u64)asked * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT, UNITS * UNIT, shared.units_full);
             ++asked;
         }
+        if (word < last) {
+            store(spare + 16 * word, {EMPTY, EMPTY, EMPTY, EMPTY});
+            word += 32 - WARPS;
+        }
         pause();
     }
 }
 
-struct Gate {  // a barrier of all blocks
+// When it is worth looking for what all blocks hand over: a count of blocks that have written theirs. It orders nothing. A
+// fence before it would wait for every copy that is on its way to this multiprocessor, and those never cease; so the words
+// themselves say whether they are there (fetch), and the count only spares the memory the looking.
+struct Gate {
     u32* counter;
     u32 target;
     DEVICE void arrive() {
@@ -125,24 +147,56 @@ struct Gate {  // a barrier of all blocks
 #ifdef NO_GATE
         return;
 #endif
-        if (thread_index() == 0) add_release(counter);
+        if (thread_index() == 0) add_one(counter);
         target += GRID;
     }
     DEVICE void wait() {
-#ifdef NO_GATE
-        sync_block();
-        return;
-#endif
+#ifndef NO_GATE
         if (thread_index() == 0) {
-            u32 tries = 0;
-            while (load_acquire(counter) < target) {
-                give_way();
-                if (++tries == PATIENCE) give_up();
-            }
+            int tries = 0;
+            while (load_word(counter) < target) impatient(tries);
         }
+#endif
         sync_block();
     }
 };
+
+DEVICE bool there(Vec4 v) { return v.x != EMPTY && v.y != EMPTY && v.z != EMPTY && v.w != EMPTY; }
+
+// A lane's words of what other blocks wrote, 32 numbers apart.
+template <int COUNT>
+DEVICE void fetch(Vec4 (&in)[COUNT], const unsigned short* from, int count, bool live) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) in[i] = live && i < count ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
+#ifndef NO_GATE
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        int tries = 0;
+        while (!there(in[i])) {
+            impatient(tries);
+            in[i] = load(from + 32 * i);
+        }
+    }
+#endif
+}
+
+DEVICE Vec4 fetch_one(const unsigned short* from) {
+    Vec4 in[1];
+    fetch(in, from, 1, true);
+    return in[0];
+}
+
+DEVICE float fetch_float(const float* from) {
+    int tries = 0;
+    u32 word = load_word(from);
+#ifndef NO_GATE
+    while (word == EMPTY) {
+        impatient(tries);
+        word = load_word(from);
+    }
+#endif
+    return as_float(word);
+}
 
 DEVICE int begin_of(int total, int index, int parts) { return (int)((long long)total * index / parts); }
 
@@ -156,20 +210,11 @@ struct Columns {
     }
 };
 
-// Columns n, n + 1 of a row to every copy (rows, N), by the even lane of the two; every lane of the warp takes part.
-template <int N>
-DEVICE void hand_over(unsigned short* copies, int row, int n, float value, bool live) {
+// Columns n, n + 1 of a row, by the even lane of the two; every lane of the warp takes part.
+DEVICE void hand_over(unsigned short* row, int n, float value, bool live) {
     const float other = shuffle_xor(value, 1);
-    if (live && n % 2 == 0) {
-        const u32 word = pack(value, other);
-#pragma unroll
-        for (int copy = 0; copy < COPIES; ++copy) store_word(copies + (copy * ROWS + row) * N + n, word);
-    }
+    if (live && n % 2 == 0) store_word(row + n, pack(value, other));
 }
-
-// The copy that this block reads.
-template <int N>
-DEVICE const unsigned short* copy_of(const unsigned short* copies) { return copies + block_index() % COPIES * ROWS * N; }
 
 constexpr u32 ONES =
 #ifdef BF16
@@ -191,9 +236,8 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared&
 #endif
     const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
     Vec4 in[MINE];
-    const unsigned short* from = x + g * K + warp * MINE * 32 + t * 8;
-#pragma unroll
-    for (int i = 0; i < MINE; ++i) in[i] = g < rows && (K % (32 * WARPS) == 0 || (warp * MINE + i) * 32 < K) ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
+    const int groups = K % (32 * WARPS) ? greatest(0, least(MINE, K / 32 - warp * MINE)) : MINE;
+    fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
     float sum[TILES][2][4] = {};
     float gram[4] = {};
     const char* lane_at = shared.ring + g * 64 + t * 16;
@@ -347,15 +391,15 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
             early.ask(s, unit);
         }
         const int row = unit / HEADS, head = unit % HEADS * HEAD, column = head + lane % 8 * 8, length = s.length(row);
-        const Vec4 q = load(s.fresh + row * 3 * WIDTH + column);
+        const Vec4 q = fetch_one(s.fresh + row * 3 * WIDTH + column);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
             Vec4 key{0, 0, 0, 0}, value{0, 0, 0, 0};
             if (time >= s.start && time < length) {
                 const unsigned short* own = s.fresh + (s.prompt ? time - s.start : row) * 3 * WIDTH + WIDTH + column;
-                key = load(own);
-                value = load(own + WIDTH);
+                key = fetch_one(own);
+                value = fetch_one(own + WIDTH);
             } else if (time < length) {
                 if (pass == 0) {
                     key = early.key[0], value = early.value[0];
@@ -395,7 +439,7 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
                 norm += shared.norms[w] * weight;
                 sum += space[w * PART + thread] * weight;
             }
-            hand_over<WIDTH>(out, row, head + thread, sum / norm, true);
+            hand_over(out + row * WIDTH, head + thread, sum / norm, true);
         }
     }
 }
@@ -406,8 +450,7 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
     barrier_wait(shared.units_full, layer & 1);
     Vec4 q[2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) q[i] = g < rows ? load(query + g * WIDTH + head * HEAD + i * 32 + t * 8) : Vec4{0, 0, 0, 0};
+    fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
 #pragma unroll
     for (int unit = 0; unit < UNITS; ++unit) {
@@ -495,9 +538,9 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
 #pragma unroll
         for (int i = 0; i < HEAD_BLOCKS; ++i) {
             const float* from = partial + ((u64)(head * HEAD_BLOCKS + i) * ROWS + row) * (HEAD + 2);
-            values[i] = as_float(load_word(from + thread));
-            tops[i] = as_float(load_word(from + HEAD));
-            norms[i] = as_float(load_word(from + HEAD + 1));
+            values[i] = fetch_float(from + thread);
+            tops[i] = fetch_float(from + HEAD);
+            norms[i] = fetch_float(from + HEAD + 1);
         }
         float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
@@ -508,7 +551,7 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
             total += norms[i] * weight;
             value += values[i] * weight;
         }
-        hand_over<WIDTH>(out, row, head * HEAD + thread, value / total, true);
+        hand_over(out + row * WIDTH, head * HEAD + thread, value / total, true);
     }
 }
 
@@ -529,11 +572,15 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         *shared.units_read = 0;
         barriers_visible();
     }
+    // Two sets of records: this launch hands over in one and empties the other for the next.
+    const u64 set = (u64)layers * RECORD;
+    const u32 odd = load_word(counters + 2) & 1;
     sync_all();
     if (warp == WARPS) {
-        ask(packed, cross, layers, lane);
+        ask(packed, cross, (char*)(exchange + (odd ? 0 : set)), layers, lane);
         return;
     }
+    unsigned short* record = exchange + (odd ? set : 0);
     Ring ring;
 #ifdef TIMELINE
     ring.timeline = timeline + block * 2048;
@@ -544,9 +591,6 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     const Columns<FFN> inner;
     const bool mine = lane < own.count && warp < rows;  // the one column of the residual stream that this lane keeps
     const int row = warp < rows ? warp : 0, column = own.first + lane, start = load_int(start_at);
-    unsigned short *input = exchange + INPUT, *qkv = exchange + QKV, *attended = exchange + ATTENDED;
-    unsigned short *query = exchange + QUERY, *hidden = exchange + HIDDEN;
-    float* partial = (float*)(exchange + PARTIAL);
     float x = 0.0f;
 
     // Token embedding plus position embedding, rounded as transformers' addition is.
@@ -555,12 +599,13 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         x = load_16(embedding + token * WIDTH + column) + load_16(places + place * WIDTH + column);
         x = low_of(pack(x, 0.0f));
     }
-    hand_over<WIDTH>(input, row, column, x, mine);
+    hand_over(record + INPUT + row * WIDTH, column, x, mine);
     gate.arrive();
     MARK(ring);
 
     constexpr int VECTORS = 11 * WIDTH + 2 * FFN;
-    for (int layer = 0; layer < layers; ++layer) {
+    for (int layer = 0; layer < layers; ++layer, record += RECORD) {
+        float* partial = (float*)(record + PARTIAL);
         // qkv: sums of weights, offset (3 each) | out: bias | query: sums, offset | out: bias | fc1: sums, offset (FFN each)
         // | fc2: bias
         const float* qkv_v = vectors + WIDTH + (u64)layer * VECTORS;
@@ -581,31 +626,36 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             }
             gate.wait();
             MARK(ring);
-            product<WIDTH, 3 * WIDTH, true>(ring, copy_of<WIDTH>(input), rows, shared);
+            product<WIDTH, 3 * WIDTH, true>(ring, record + INPUT, rows, shared);
+            float y[EACH] = {};
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
-                const long long slot = (prompt ? (long long)(start + row) * beams : (long long)start * beams + row) * WIDTH;
 #pragma unroll
                 for (int i = 0; i < EACH; ++i) {
-                    const int n = lane + 32 * i, at = thirds.first + n;
+                    const int n = lane + 32 * i;
                     const bool live = n < thirds.count;
-                    const float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
-                    hand_over<3 * WIDTH>(qkv, row, at, y, live);
-                    // For the steps to come.
-                    if (live && at >= WIDTH) store_16((at < 2 * WIDTH ? keys - WIDTH : values - 2 * WIDTH) + layer_keys + slot + at, y);
+                    if (live) y[i] = norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i];
+                    hand_over(record + QKV + row * 3 * WIDTH, thirds.first + n, y[i], live);
                 }
             }
             gate.arrive();
             MARK(ring);
+            // For the steps to come.
+            const long long slot = (prompt ? (long long)(start + row) * beams : (long long)start * beams + row) * WIDTH + layer_keys;
+#pragma unroll
+            for (int i = 0; i < EACH; ++i) {
+                const int n = lane + 32 * i, at = thirds.first + n;
+                if (n < thirds.count && warp < rows && at >= WIDTH) store_16((at < 2 * WIDTH ? keys - WIDTH : values - 2 * WIDTH) + slot + at, y[i]);
+            }
         }
         {
-            const SelfAttention self{copy_of<3 * WIDTH>(qkv), keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
+            const SelfAttention self{record + QKV, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
             EarlyKeys early;
             early.ask(self, block);
             gate.wait();
             MARK(ring);
 #ifndef BARRIERS_ONLY
-            self_attention(self, early, attended, shared);
+            self_attention(self, early, record + ATTENDED, shared);
 #endif
             gate.arrive();
             MARK(ring);
@@ -614,9 +664,9 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const float bias = mine ? self_v[column] : 0.0f;
             gate.wait();
             MARK(ring);
-            product<WIDTH, WIDTH, false>(ring, copy_of<WIDTH>(attended), rows, shared);
+            product<WIDTH, WIDTH, false>(ring, record + ATTENDED, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
-            hand_over<WIDTH>(input, row, column, x, mine);
+            hand_over(record + AFTER_SELF + row * WIDTH, column, x, mine);
             gate.arrive();
             MARK(ring);
         }
@@ -624,24 +674,24 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const float sums = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
             gate.wait();
             MARK(ring);
-            product<WIDTH, WIDTH, true>(ring, copy_of<WIDTH>(input), rows, shared);
+            product<WIDTH, WIDTH, true>(ring, record + AFTER_SELF, rows, shared);
             const Statistics norm(shared, row, (float)eps);
             const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
-            hand_over<WIDTH>(query, row, column, y, mine);
+            hand_over(record + QUERY + row * WIDTH, column, y, mine);
             gate.arrive();
             MARK(ring);
         }
         gate.wait();
         MARK(ring);
 #ifndef BARRIERS_ONLY
-        if (block < HEADS * HEAD_BLOCKS) cross_attention(copy_of<WIDTH>(query), rows, source_positions, layer, partial, shared);
+        if (block < HEADS * HEAD_BLOCKS) cross_attention(record + QUERY, rows, source_positions, layer, partial, shared);
 #endif
         gate.arrive();
         MARK(ring);
         gate.wait();
         MARK(ring);
 #ifndef BARRIERS_ONLY
-        merge(partial, rows, attended);
+        merge(partial, rows, record + CONTEXT);
 #endif
         gate.arrive();
         MARK(ring);
@@ -649,9 +699,9 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const float bias = mine ? cross_v[column] : 0.0f;
             gate.wait();
             MARK(ring);
-            product<WIDTH, WIDTH, false>(ring, copy_of<WIDTH>(attended), rows, shared);
+            product<WIDTH, WIDTH, false>(ring, record + CONTEXT, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
-            hand_over<WIDTH>(input, row, column, x, mine);
+            hand_over(record + AFTER_CROSS + row * WIDTH, column, x, mine);
             gate.arrive();
             MARK(ring);
         }
@@ -666,7 +716,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             }
             gate.wait();
             MARK(ring);
-            product<WIDTH, FFN, true>(ring, copy_of<WIDTH>(input), rows, shared);
+            product<WIDTH, FFN, true>(ring, record + AFTER_CROSS, rows, shared);
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
 #pragma unroll
@@ -675,7 +725,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                     const bool live = n < inner.count;
                     float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
                     y = 0.5f * y * (1.0f + erff(y * 0.7071067811865476f));
-                    hand_over<FFN>(hidden, row, inner.first + n, y, live);
+                    hand_over(record + HIDDEN + row * FFN, inner.first + n, y, live);
                 }
             }
             gate.arrive();
@@ -685,10 +735,10 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const float bias = mine ? fc2_v[column] : 0.0f;
             gate.wait();
             MARK(ring);
-            product<FFN, WIDTH, false>(ring, copy_of<FFN>(hidden), rows, shared);
+            product<FFN, WIDTH, false>(ring, record + HIDDEN, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             if (layer + 1 < layers) {
-                hand_over<WIDTH>(input, row, column, x, mine);
+                hand_over(record + RECORD + INPUT + row * WIDTH, column, x, mine);
                 gate.arrive();
             } else {
                 if (mine) residual[row * WIDTH + column] = x;
@@ -697,7 +747,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             MARK(ring);
         }
     }
-    // The last block to end makes the counters ready for the next launch: by then all have passed every barrier.
+    // The last block to end makes the counters ready for the next launch: by then all have passed every gate.
     sync_block();
-    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0;
+    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0, counters[2] = odd ^ 1;
 }

@@ -30,7 +30,6 @@ FOLDER = Path(__file__).parent
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
 PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
-COPIES = 2  # of what blocks hand to each other
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
 
@@ -96,15 +95,15 @@ class Plan:
         return WARPS * self.slots * (_slot(self.products) + 8) + _fixed_bytes(self.products, self.rows, self.units)
 
     @property
-    def exchange(self) -> int:
-        """Numbers of 16 bits that blocks hand to each other."""
+    def record(self) -> int:
+        """Numbers of 16 bits that blocks hand to each other in a layer."""
         partial = 2 * self.heads * self.head_blocks * self.rows * (HEAD + 2)
-        return COPIES * self.rows * (6 * self.width + self.ffn) + partial
+        return (self.rows * (9 * self.width + self.ffn) + partial + 7) // 8 * 8
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
-        return {**{name.upper(): getattr(self, name) for name in names}, "COPIES": COPIES, "PATIENCE": PATIENCE}
+        return {**{name.upper(): getattr(self, name) for name in names}, "PATIENCE": PATIENCE}
 
 
 def make_plan(
@@ -207,8 +206,8 @@ class PersistentLayers:
     def __init__(self, packed: PackedLayers, eps: float, launch: Any) -> None:
         plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
-        self.exchange = torch.zeros(plan.exchange, device=device, dtype=torch.int16)
-        self.counters = torch.zeros(2, device=device, dtype=torch.int32)
+        self.exchange = torch.full((2 * packed.layers * plan.record,), -1, device=device, dtype=torch.int16)  # empty
+        self.counters = torch.zeros(3, device=device, dtype=torch.int32)
 
     def run(
         self,
