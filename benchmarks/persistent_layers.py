@@ -23,7 +23,7 @@ from whisper_speedup.kernels import persistent_layers as persistent
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
-VARIANTS = ["#define NO_PAUSE\n", "#define PREFETCH 8192\n", "#define PREFETCH 16384\n", "#define PREFETCH 32768\n", "#define BARRIERS_ONLY\n#define NO_WORDS\n", "#define NO_GATE\n"]
+VARIANTS = [(1, ""), (3, ""), (4, ""), (6, ""), (2, "#define NO_PAUSE\n"), (2, "#define BARRIERS_ONLY\n"), (2, "#define NO_GATE\n")]
 WRONG = ("BARRIERS_ONLY", "NO_GATE")  # these measure parts and compute nothing
 PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "merge", "cross out", "fc1", "fc2"]
 
@@ -93,7 +93,8 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     assert plan is not None
     packed = pack(weights, plan, device, dtype)
 
-    def use(defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
+    def use(ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
+        persistent.AHEAD = ahead
         return persistent.PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, defines, extra))
 
     triton.cross.normal_()
@@ -102,7 +103,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     for index in range(layers):
         persistent.pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
     began = time.perf_counter()
-    fast = use()
+    fast = use(persistent.AHEAD)
     ready_s = time.perf_counter() - began
     stream = Stream(width, dtype, device)
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
@@ -168,18 +169,18 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    best = (statistics.median(times["layers"]), "")
-    for defines in VARIANTS:
-        fast = use(defines)
-        name = f"layers, {' '.join(defines.split())}"
+    best = (statistics.median(times["layers"]), persistent.AHEAD, "")
+    for ahead, defines in VARIANTS:
+        fast = use(ahead, defines)
+        name = f"layers, {ahead} ahead {' '.join(defines.split())}"
         times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
         if not any(word in defines for word in WRONG):
-            best = min(best, (statistics.median(times[name]), defines))
+            best = min(best, (statistics.median(times[name]), ahead, defines))
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     row["times_ms"] = times
     if timeline:
         marks = torch.zeros(plan.grid, 2048, dtype=torch.int64, device=device)
-        fast = use(best[1] + "#define TIMELINE\n", (marks,))
+        fast = use(best[1], best[2] + "#define TIMELINE\n", (marks,))
         restart()
         for _ in range(5):
             run(tokens, state.position, False)

@@ -115,6 +115,7 @@ static Vec4 load(const void* at) {
 }
 static Vec4 load_shared(const char* at) { return load(at); }
 static u32 load_word(const void* at) { return *(volatile const u32*)at; }
+static float load_float(const float* at) { return *(volatile const float*)at; }
 static void store_word(void* at, u32 word) { *(u32*)at = word; }
 static void store(void* at, Vec4 v) { memcpy(at, &v, 16); }
 static int load_int(const int* at) { return *at; }
@@ -137,6 +138,7 @@ static void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
     memset(to, 0xff, bytes);
     copies.push_back({to, from, bytes, barrier});
 }
+static bool barrier_test(u64* barrier, u32 parity) { return (*barrier >> 63) != parity; }
 static int load_shared_int(const int* at) { return *(volatile const int*)at; }
 static void store_shared_int(int* at, int value) { *at = value; }
 static void barrier_wait(u64* barrier, u32 parity) {

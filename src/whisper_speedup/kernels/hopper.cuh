@@ -80,6 +80,7 @@ DEVICE void store_word(void* at, u32 word) { asm volatile("st.relaxed.gpu.global
 DEVICE void store(void* at, Vec4 v) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w) : "memory");
 }
+DEVICE float load_float(const float* at) { return as_float(load_word(at)); }
 DEVICE int load_int(const int* at) { return (int)load_word(at); }
 DEVICE float load_16(const unsigned short* at) { return low_of((u32)__ldcg(at)); }
 DEVICE void store_16(unsigned short* at, float value) { *at = (unsigned short)pack(value, 0.0f); }
@@ -107,7 +108,17 @@ DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 }
-DEVICE void prefetch(const char* from, u32 bytes) { asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory"); }
+DEVICE bool barrier_test(u64* barrier, u32 parity) {
+    u32 done;
+    asm volatile(
+        "{.reg .pred done;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, done;}"
+        : "=r"(done)
+        : "r"(shared_address(barrier)), "r"(parity)
+        : "memory");
+    return done;
+}
 DEVICE int load_shared_int(const int* at) { return *(volatile const int*)at; }
 DEVICE void store_shared_int(int* at, int value) { *(volatile int*)at = value; }
 DEVICE void barrier_wait(u64* barrier, u32 parity) {

@@ -1,7 +1,7 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
 // Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS (of a warp's
-// ring), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks
+// ring), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks
 // at a word before the launch is given up).
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
@@ -49,7 +49,7 @@ struct Shared {
     float* peaks;     // (warps, rows)
     float* norms;     // (warps, rows)
     u64* full;        // this warp's, one a slot
-    u64* units_full;  // this warp's
+    u64* units_full;  // this warp's, one a quarter of them
     int* read;        // this warp's: pieces that it needs no more
     int* units_read;  // this warp's: layers whose keys and values it needs no more
 
@@ -63,9 +63,9 @@ struct Shared {
         peaks = scratch + SCRATCH;
         norms = peaks + WARPS * EVEN;
         u64* barriers = (u64*)(scratch + SCRATCH + STATS);
-        full = barriers + warp * (SLOTS + 1);
+        full = barriers + warp * (SLOTS + 4);
         units_full = full + SLOTS;
-        int* counts = (int*)(barriers + WARPS * (SLOTS + 1));
+        int* counts = (int*)(barriers + WARPS * (SLOTS + 4));
         read = counts + warp;
         units_read = counts + WARPS + warp;
     }
@@ -89,7 +89,8 @@ struct Ring {
 #endif
 
 // The ninth warp: a lane for each of the others asks for its pieces, as far ahead as its ring has room. A warp that asked
-// for its own would stand still whenever the copy engine is busy. The other lanes empty what the next launch hands over in.
+// for its own would stand still whenever the copy engine is busy. Only AHEAD are on their way at a time, or what blocks hand to
+// each other would queue behind them. The other lanes empty what the next launch hands over in.
 DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, int lane) {
 #ifdef BARRIERS_ONLY
     return;
@@ -99,33 +100,36 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
     const Shared shared(lane % WARPS);
     constexpr Piece qkv(3 * WIDTH, WIDTH), square(WIDTH, WIDTH), fc1(FFN, WIDTH), fc2(WIDTH, FFN);
     const char* source = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
-#ifdef PREFETCH
-    const char* end = source + (u64)layers * LAYER_BYTES;
-#endif
     const int pieces = asks ? layers * LAYER_PIECES : 0;
-    const int units = asks && block < HEADS * HEAD_BLOCKS ? layers : 0;
+    const int units = asks && block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
     const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
     u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
-    int issued = 0, at = 0, in_layer = 0, asked = 0;
+    constexpr int QUARTER = UNITS * UNIT / 4;
+    int issued = 0, at = 0, in_layer = 0, landed = 0, asked = 0, arrived = 0;
     while (issued < pieces || asked < units || word < last) {
-        if (issued < pieces && issued - SLOTS < load_shared_int(shared.read)) {
+        // What has been read has landed: a barrier's phase could otherwise be missed.
+        const int read = load_shared_int(shared.read), units_read = 4 * load_shared_int(shared.units_read);
+        landed = greatest(landed, read);
+        arrived = greatest(arrived, units_read);
+        while (landed < issued && barrier_test(shared.full + landed % SLOTS, landed / SLOTS & 1)) ++landed;
+        while (arrived < asked && barrier_test(shared.units_full + arrived % 4, arrived / 4 & 1)) ++arrived;
+        if (issued < pieces && issued - landed + (asked - arrived) < AHEAD && issued - SLOTS < read) {
             const int bytes = in_layer < qkv.count                                          ? qkv.bytes
                               : in_layer < qkv.count + 3 * square.count                     ? square.bytes
                               : in_layer < qkv.count + 3 * square.count + fc1.count         ? fc1.bytes
                                                                                             : fc2.bytes;
             expect(shared.full + at, bytes);
             copy_in(shared.ring + at * SLOT, source, bytes, shared.full + at);
-#ifdef PREFETCH
-            if (source + PREFETCH + bytes <= end) prefetch(source + PREFETCH, bytes);
-#endif
             source += bytes;
             ++issued;
             if (++at == SLOTS) at = 0;
             if (++in_layer == LAYER_PIECES) in_layer = 0;
         }
-        if (asked < units && asked <= load_shared_int(shared.units_read)) {
-            expect(shared.units_full, UNITS * UNIT);
-            copy_in(shared.units, cross + (((u64)asked * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT, UNITS * UNIT, shared.units_full);
+        if (asked < units && issued - landed + (asked - arrived) < AHEAD && asked < units_read + 4) {
+            u64* full = shared.units_full + asked % 4;
+            const u64 from = (((u64)(asked / 4) * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT + asked % 4 * QUARTER;
+            expect(full, QUARTER);
+            copy_in(shared.units + asked % 4 * QUARTER, cross + from, QUARTER, full);
             ++asked;
         }
         if (word < last) {
@@ -163,39 +167,34 @@ struct Gate {
 
 DEVICE bool there(Vec4 v) { return v.x != EMPTY && v.y != EMPTY && v.z != EMPTY && v.w != EMPTY; }
 
+// Look again until it is there.
+DEVICE void again(Vec4& v, const void* from) {
+#ifndef NO_GATE
+    int tries = 0;
+    while (!there(v)) {
+        impatient(tries);
+        v = load(from);
+    }
+#endif
+}
+
+DEVICE void again(float& value, const float* from) {
+#ifndef NO_GATE
+    int tries = 0;
+    while (as_word(value) == EMPTY) {
+        impatient(tries);
+        value = load_float(from);
+    }
+#endif
+}
+
 // A lane's words of what other blocks wrote, 32 numbers apart.
 template <int COUNT>
 DEVICE void fetch(Vec4 (&in)[COUNT], const unsigned short* from, int count, bool live) {
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) in[i] = live && i < count ? load(from + 32 * i) : Vec4{0, 0, 0, 0};
-#ifndef NO_GATE
 #pragma unroll
-    for (int i = 0; i < COUNT; ++i) {
-        int tries = 0;
-        while (!there(in[i])) {
-            impatient(tries);
-            in[i] = load(from + 32 * i);
-        }
-    }
-#endif
-}
-
-DEVICE Vec4 fetch_one(const unsigned short* from) {
-    Vec4 in[1];
-    fetch(in, from, 1, true);
-    return in[0];
-}
-
-DEVICE float fetch_float(const float* from) {
-    int tries = 0;
-    u32 word = load_word(from);
-#ifndef NO_GATE
-    while (word == EMPTY) {
-        impatient(tries);
-        word = load_word(from);
-    }
-#endif
-    return as_float(word);
+    for (int i = 0; i < COUNT; ++i) again(in[i], from + 32 * i);
 }
 
 DEVICE int begin_of(int total, int index, int parts) { return (int)((long long)total * index / parts); }
@@ -239,7 +238,7 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared&
     const int groups = K % (32 * WARPS) ? greatest(0, least(MINE, K / 32 - warp * MINE)) : MINE;
     fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
     float sum[TILES][2][4] = {};
-    float gram[4] = {};
+    float gram[2][4] = {};
     const char* lane_at = shared.ring + g * 64 + t * 16;
 #pragma unroll
     for (int p = 0; p < piece.count; ++p) {
@@ -262,8 +261,8 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared&
                 multiply(sum[tile][1], upper.z, lower.z, upper.w, lower.w, b.z, b.w);
             }
             if (NORM) {  // rows of x, and of ones below: x x^T, whose diagonal counts, and the sums
-                multiply(gram, b.x, ONES, b.y, ONES, b.x, b.y);
-                multiply(gram, b.z, ONES, b.w, ONES, b.z, b.w);
+                multiply(gram[0], b.x, ONES, b.y, ONES, b.x, b.y);
+                multiply(gram[1], b.z, ONES, b.w, ONES, b.z, b.w);
             }
         }
         if (++ring.at == SLOTS) ring.at = 0, ring.parity ^= 1;
@@ -283,10 +282,10 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared&
             }
         }
         if (NORM) {
-            if (g / 2 == t && g < EVEN) shared.peaks[warp * EVEN + g] = g % 2 ? gram[1] : gram[0];
+            if (g / 2 == t && g < EVEN) shared.peaks[warp * EVEN + g] = g % 2 ? gram[0][1] + gram[1][1] : gram[0][0] + gram[1][0];
             if (g == 0) {
-                shared.norms[warp * EVEN + 2 * t] = gram[2];
-                shared.norms[warp * EVEN + 2 * t + 1] = gram[3];
+                shared.norms[warp * EVEN + 2 * t] = gram[0][2] + gram[1][2];
+                shared.norms[warp * EVEN + 2 * t + 1] = gram[0][3] + gram[1][3];
             }
         }
     }
@@ -391,22 +390,37 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
             early.ask(s, unit);
         }
         const int row = unit / HEADS, head = unit % HEADS * HEAD, column = head + lane % 8 * 8, length = s.length(row);
-        const Vec4 q = fetch_one(s.fresh + row * 3 * WIDTH + column);
+        const unsigned short* own = s.fresh + (s.prompt ? -s.start : row) * 3 * WIDTH + WIDTH + column;  // of time 0, if a prompt
+        const int stride = s.prompt ? 3 * WIDTH : 0;
+        const unsigned short* q_at = s.fresh + row * 3 * WIDTH + column;
+        Vec4 q = load(q_at);
+#pragma unroll
+        for (int pass = 0; pass < 2; ++pass) {
+            const int time = pass * 32 + warp * 4 + lane / 8;
+            if (time >= s.start && time < length) {
+                early.key[pass] = load(own + time * stride);
+                early.value[pass] = load(own + time * stride + WIDTH);
+            }
+        }
+        again(q, q_at);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
             Vec4 key{0, 0, 0, 0}, value{0, 0, 0, 0};
-            if (time >= s.start && time < length) {
-                const unsigned short* own = s.fresh + (s.prompt ? time - s.start : row) * 3 * WIDTH + WIDTH + column;
-                key = fetch_one(own);
-                value = fetch_one(own + WIDTH);
-            } else if (time < length) {
-                if (pass == 0) {
-                    key = early.key[0], value = early.value[0];
-                } else if (pass == 1) {
-                    key = early.key[1], value = early.value[1];
+            if (time < length) {
+                const bool now = time >= s.start;
+                if (pass < 2) {
+                    key = pass ? early.key[1] : early.key[0];
+                    value = pass ? early.value[1] : early.value[0];
+                } else if (now) {
+                    key = load(own + time * stride);
+                    value = load(own + time * stride + WIDTH);
                 } else {
                     s.old(row, time, column, key, value);
+                }
+                if (now) {
+                    again(key, own + time * stride);
+                    again(value, own + time * stride + WIDTH);
                 }
             }
             float score = half_dot(q, key);
@@ -448,7 +462,8 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
 DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, float* partial, const Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, g = lane / 4, t = lane % 4;
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
-    barrier_wait(shared.units_full, layer & 1);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) barrier_wait(shared.units_full + i, layer & 1);
     Vec4 q[2];
     fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
@@ -538,9 +553,16 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
 #pragma unroll
         for (int i = 0; i < HEAD_BLOCKS; ++i) {
             const float* from = partial + ((u64)(head * HEAD_BLOCKS + i) * ROWS + row) * (HEAD + 2);
-            values[i] = fetch_float(from + thread);
-            tops[i] = fetch_float(from + HEAD);
-            norms[i] = fetch_float(from + HEAD + 1);
+            values[i] = load_float(from + thread);
+            tops[i] = load_float(from + HEAD);
+            norms[i] = load_float(from + HEAD + 1);
+        }
+#pragma unroll
+        for (int i = 0; i < HEAD_BLOCKS; ++i) {  // all on their way first
+            const float* from = partial + ((u64)(head * HEAD_BLOCKS + i) * ROWS + row) * (HEAD + 2);
+            again(values[i], from + thread);
+            again(tops[i], from + HEAD);
+            again(norms[i], from + HEAD + 1);
         }
         float top = NONE, total = 0.0f, value = 0.0f;
 #pragma unroll
@@ -567,7 +589,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
     const Shared shared(warp % WARPS);
     if (warp < WARPS && lane == 0) {
-        for (int i = 0; i <= SLOTS; ++i) barrier_init(shared.full + i);
+        for (int i = 0; i < SLOTS + 4; ++i) barrier_init(shared.full + i);
         *shared.read = 0;
         *shared.units_read = 0;
         barriers_visible();

@@ -30,6 +30,7 @@ FOLDER = Path(__file__).parent
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
 PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
+AHEAD = 2  # of them on their way at once
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
 
@@ -103,7 +104,7 @@ class Plan:
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
-        return {**{name.upper(): getattr(self, name) for name in names}, "PATIENCE": PATIENCE}
+        return {**{name.upper(): getattr(self, name) for name in names}, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
 
 
 def make_plan(
@@ -133,7 +134,7 @@ def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
     columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
     scratch = WARPS * even * max(columns + 4, HEAD + 8)
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * WARPS + 4 * 2 * WARPS
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS
 
 
 class PackedLayers:
