@@ -1,10 +1,10 @@
-"""All decoder layers in one launch (kernels/persistent_layers.py) against the chain of Triton kernels: the same, and how fast.
+"""All decoder layers in one launch (kernels/persistent_layers.py) against the chain of Triton kernels.
 
     python benchmarks/persistent_layers.py --sizes large-v2 tiny.en --beams 5
 
-Synthetic weights and random keys; both run the same step and prompt from the same buffers. Prints the largest difference
-of the residual stream beside its scale, then milliseconds of the layers alone and of a whole step (graph replays), and
-writes one JSON. `--timeline` adds where a step's cycles go, part by part. Nothing but torch, triton and transformers.
+Synthetic weights and random keys; both run the same step and prompt from the same buffers. Prints the largest
+difference of the residual stream beside its scale, then milliseconds of the layers alone and of a whole step (graph
+replays), and writes one JSON. `--timeline` adds where a step's cycles go, part by part.
 """
 
 import argparse
@@ -19,44 +19,35 @@ from step_times import build
 
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.launch import load_launch_config
-from whisper_speedup.kernels import persistent_layers as persistent
+from whisper_speedup.kernels import persistent_plan
+from whisper_speedup.kernels.persistent_layers import PersistentLayers, PlainLayer, compiled, pack_layers
+from whisper_speedup.kernels.persistent_packing import PackedLayers, pack_cross
+from whisper_speedup.kernels.persistent_plan import Plan, make_plan
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
-VARIANTS = [(1, ""), (3, ""), (4, ""), (6, ""), (2, "#define NO_PAUSE\n"), (2, "#define BARRIERS_ONLY\n"), (2, "#define NO_GATE\n")]
+VARIANTS = [
+    (1, ""),
+    (3, ""),
+    (4, ""),
+    (6, ""),
+    (2, "#define NO_PAUSE\n"),
+    (2, "#define BARRIERS_ONLY\n"),
+    (2, "#define NO_GATE\n"),
+]
 WRONG = ("BARRIERS_ONLY", "NO_GATE")  # these measure parts and compute nothing
 PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "merge", "cross out", "fc1", "fc2"]
 
 
-def pack(weights: Any, plan: persistent.Plan, device: torch.device, dtype: torch.dtype) -> persistent.PackedLayers:
-    packed = persistent.PackedLayers(plan, len(weights.layers), device, dtype)
-    packed.add_vectors(weights.projection.gamma)
+def pack(weights: Any, plan: Plan, device: torch.device, dtype: torch.dtype) -> PackedLayers:
+    """The same weights for the persistent kernel; `beta` is in the offsets already, so it is given as nothing."""
 
-    def normed(index: int, product: int, one: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        weight = (one.weight.float() * one.gamma.float()).to(dtype)
-        packed.put(index, product, weight)
-        return weight.float().sum(1), one.offset
+    def plain(layer: Any) -> PlainLayer:
+        six = (layer.qkv, layer.self_out, layer.query, layer.cross_out, layer.fc1, layer.fc2)
+        norms = [(one.gamma, torch.zeros_like(one.gamma)) for one in (layer.qkv, layer.query, layer.fc1)]
+        return PlainLayer([(one.weight, getattr(one, "offset", getattr(one, "bias", None))) for one in six], norms)
 
-    for index, layer in enumerate(weights.layers):
-        for product, one in ((1, layer.self_out), (3, layer.cross_out), (5, layer.fc2)):
-            packed.put(index, product, one.weight)
-        packed.add_vectors(
-            *normed(index, 0, layer.qkv), layer.self_out.bias, *normed(index, 2, layer.query), layer.cross_out.bias,
-            *normed(index, 4, layer.fc1), layer.fc2.bias,
-        )  # fmt: skip
-    packed.done()
-    return packed
-
-
-def compiled(plan: persistent.Plan, defines: str = "", extra: tuple[Any, ...] = ()) -> Any:
-    text = defines + persistent.source(plan)
-    kernel = torch.cuda._compile_kernel(text, "persistent_layers", compute_capability="90")
-    kernel.set_shared_memory_config(plan.shared_bytes)
-
-    def launch(*args: Any) -> None:
-        kernel((plan.grid, 1, 1), (288, 1, 1), [*args, *extra], shared_mem=plan.shared_bytes)
-
-    return launch
+    return pack_layers(plan, [plain(layer) for layer in weights.layers], weights.projection.gamma, device, dtype)
 
 
 def replay_ms(run: Any, before: Any, replays: int = 40, rounds: int = 5) -> list[float]:
@@ -89,21 +80,24 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     launch = load_launch_config(torch.cuda.get_device_name(), width)
     triton = DeviceDecoder(weights, settings, keys, limit, launch)
     ffn = weights.layers[0].fc1.weight.shape[0]
-    plan = persistent.make_plan(width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count, gpu.shared_memory_per_block_optin)
+    plan = make_plan(
+        width, ffn, weights.heads, keys, max(beams, len(settings.prompt)), gpu.multi_processor_count,
+        gpu.shared_memory_per_block_optin,
+    )  # fmt: skip
     assert plan is not None
     packed = pack(weights, plan, device, dtype)
 
-    def use(ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> persistent.PersistentLayers:
-        persistent.AHEAD = ahead
-        return persistent.PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, defines, extra))
+    def use(ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> PersistentLayers:
+        persistent_plan.AHEAD = ahead
+        return PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, defines, extra))
 
     triton.cross.normal_()
     layers = len(weights.layers)
-    cross = torch.zeros(layers, plan.heads, plan.head_blocks * 8 * plan.units, 2, 2048, device=device, dtype=dtype)
+    cross = torch.zeros(layers, plan.heads, plan.all_units, 2, 2048, device=device, dtype=dtype)
     for index in range(layers):
-        persistent.pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
+        pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
     began = time.perf_counter()
-    fast = use(persistent.AHEAD)
+    fast = use(persistent_plan.AHEAD)
     ready_s = time.perf_counter() - began
     stream = Stream(width, dtype, device)
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
@@ -118,7 +112,8 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
     state.reset(len(settings.prompt))
     for what, tokens, start, is_prompt in (
-        ("prompt", prompt, 0, True), ("step", None, 4, False), ("step", None, 47, False), ("step", None, limit - 2, False)
+        ("prompt", prompt, 0, True), ("step", None, 4, False), ("step", None, 47, False),
+        ("step", None, limit - 2, False),
     ):  # fmt: skip
         if tokens is None:
             tokens = torch.randint(0, 50000, (beams,), dtype=torch.int32, device=device)
@@ -169,7 +164,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    best = (statistics.median(times["layers"]), persistent.AHEAD, "")
+    best = (statistics.median(times["layers"]), persistent_plan.AHEAD, "")
     for ahead, defines in VARIANTS:
         fast = use(ahead, defines)
         name = f"layers, {ahead} ahead {' '.join(defines.split())}"
@@ -190,7 +185,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
 
 
 def summary(marks: torch.Tensor, layers: int) -> dict[str, Any]:
-    """Cycles between marks, and those of them spent waiting for weights: medians over layers of the blocks' median and most."""
+    """Cycles between marks, and those spent waiting for weights: medians over layers of the blocks' median and most."""
     count = 18 * layers
     spans = marks[:, : count + 1].diff(dim=1).float().view(-1, layers, 9, 2)
     stalls = marks[:, 1024 : 1024 + count + 1].diff(dim=1).float().view(-1, layers, 9, 2)[..., 1]
@@ -220,7 +215,15 @@ def main() -> None:
     bandwidth = copy_bandwidth(torch.device("cuda")) / 1e9
     for size in arguments.sizes:
         measure(size, arguments.beams, arguments.timeline, rows)
-        print(record("persistent", device_label(torch.device("cuda")), arguments.out, rows=rows, copy_bandwidth_gb_s=bandwidth))
+        print(
+            record(
+                "persistent",
+                device_label(torch.device("cuda")),
+                arguments.out,
+                rows=rows,
+                copy_bandwidth_gb_s=bandwidth,
+            )
+        )
 
 
 if __name__ == "__main__":
