@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+MOST_PARTS = tl.constexpr(256)  # a persistent kernel's programs, one a multiprocessor; more where 8 columns are one's
 ROWS = 8  # the narrow side of a tensor-core tile; beams, or a prompt's tokens, fill the first few
 
 
@@ -24,7 +25,7 @@ class Stream:
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
         self.residual = torch.zeros(ROWS, width, device=device)
         self.scaled = torch.zeros(ROWS, width, device=device, dtype=dtype)
-        self.sums = torch.zeros(2, triton.cdiv(width, 8), ROWS, device=device)
+        self.sums = torch.zeros(2, max(triton.cdiv(width, 8), MOST_PARTS.value), ROWS, device=device)
         # Scratch for products that split K (linear_residual.py): at most 8 splits.
         self.partial = torch.zeros(8 * triton.cdiv(width, 32) * 32 * ROWS, device=device)
         self.arrived = torch.zeros(triton.cdiv(width, 8), dtype=torch.int32, device=device)
@@ -75,7 +76,7 @@ def leave_for_norm(x, inside, row, cols, gamma, scaled_ptr, sums_ptr, part, n, R
     x = tl.where(inside, x, 0.0)
     place = sums_ptr + part * ROWS + row
     tl.store(place, tl.sum(x, axis=0))
-    tl.store(place + tl.cdiv(n, 8) * ROWS, tl.sum(x * x, axis=0))
+    tl.store(place + tl.maximum(tl.cdiv(n, 8), MOST_PARTS) * ROWS, tl.sum(x * x, axis=0))
 
 
 @triton.jit
@@ -85,7 +86,7 @@ def load_sums(sums_ptr, parts, row, n, PARTS: tl.constexpr, ROWS: tl.constexpr):
     place = sums_ptr + part[:, None] * ROWS + row[None, :]
     there = (part < parts)[:, None] & (row < ROWS)[None, :]
     sums = tl.load(place, mask=there, other=0.0)
-    return sums, tl.load(place + tl.cdiv(n, 8) * ROWS, mask=there, other=0.0)
+    return sums, tl.load(place + tl.maximum(tl.cdiv(n, 8), MOST_PARTS) * ROWS, mask=there, other=0.0)
 
 
 @triton.jit

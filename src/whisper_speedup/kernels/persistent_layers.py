@@ -1,0 +1,159 @@
+"""All decoder layers of a step in one launch: blocks that stay, and weights that are always on their way.
+
+    for each layer: x <- x + attend(norm(x));  x <- x + cross_attend(norm(x));  x <- x + W2 gelu(W1 norm(x))
+
+The separate kernels (norm_qkv.py and its neighbours) start and drain eight times a layer, and memory idles meanwhile.
+Here one block a multiprocessor lives through the whole step, and each warp's share of all weights is one stream in
+memory, in the order in which the warp reads it, that the bulk copy engine brings through a ring in shared memory, ahead
+of the warp. Cross-attention's keys and values come the same way. What blocks hand to each other says by itself whether
+it is there: a word that is not yet written holds a NaN that no arithmetic gives. Each launch empties what the next one
+will use.
+
+Triton has words neither for such copies nor for such waiting, hence CUDA C++ (persistent_layers.cu), compiled by NVRTC,
+which comes with PyTorch: no compiler is needed. It serves Hopper and newer, heads 64 wide and at most 8 rows; elsewhere
+the Triton kernels do the same work. The engine does not use it yet: benchmarks/NOTES.md says where it stands (issue 7).
+
+The norms' gamma is folded into the weights behind them, and their statistics come from the tensor cores, as x x^T and
+the product with ones beside the product itself: x is handed over once, rounded to 16 bits.
+
+Bytes of large-v2, 5 beams: 1.47 GB of weights and 0.25 GB of cross-attention keys and values, 0.57 ms at 3.0 TB/s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from whisper_speedup.kernels.cross_attention import cross_attention_reference
+from whisper_speedup.kernels.linear_residual import linear_residual_reference
+from whisper_speedup.kernels.norm_linear import norm_linear_reference
+from whisper_speedup.kernels.norm_qkv import norm_qkv_reference
+from whisper_speedup.kernels.persistent_packing import PackedLayers
+from whisper_speedup.kernels.persistent_plan import Plan
+from whisper_speedup.kernels.self_attention import self_attention_reference
+from whisper_speedup.kernels.stream import Stream
+
+FOLDER = Path(__file__).parent
+NAME = "persistent_layers"
+Launch = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class PlainLayer:
+    """One layer's weights as they come: six (weight (N, K), bias (N,)) in reading order, three norms (gamma, beta)."""
+
+    products: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    norms: Sequence[tuple[torch.Tensor, torch.Tensor]]
+
+
+def persistent_layers_reference(
+    x: torch.Tensor,
+    layers: Sequence[PlainLayer],
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    cross_keys: torch.Tensor,
+    cross_values: torch.Tensor,
+    ancestry: torch.Tensor,
+    start: int,
+    prompt: bool,
+    heads: int,
+    eps: float,
+) -> torch.Tensor:
+    """x (rows, d) fp32, token and position embedding added, to (rows, d) fp32 before the last norm.
+
+    Writes keys and values (layers, positions, beams, d) in place; cross_keys and cross_values (layers, n, d).
+    """
+    for index, layer in enumerate(layers):
+        (qkv, out, query, cross_out, fc1, fc2), norms = layer.products, layer.norms
+        q = norm_qkv_reference(x, *qkv, *norms[0], eps, keys[index], values[index], start, prompt)
+        attended = self_attention_reference(q, keys[index], values[index], ancestry, start, prompt, heads)
+        x = linear_residual_reference(attended, *out, x)
+        q = norm_linear_reference(x, *query, *norms[1], eps)
+        attended = cross_attention_reference(q, cross_keys[index], cross_values[index], heads)
+        x = linear_residual_reference(attended, *cross_out, x)
+        x = linear_residual_reference(norm_linear_reference(x, *fc1, *norms[2], eps, gelu=True), *fc2, x)
+    return x
+
+
+def pack_layers(
+    plan: Plan, layers: Sequence[PlainLayer], last_gamma: torch.Tensor, device: torch.device, dtype: torch.dtype
+) -> PackedLayers:
+    """The layers as the kernel reads them; `last_gamma` of the norm behind the last."""
+    packed = PackedLayers(plan, len(layers), device, dtype)
+    packed.add_vectors(last_gamma)
+    for index, layer in enumerate(layers):
+        for product, (weight, bias) in enumerate(layer.products):
+            if product % 2:  # out, cross out, fc2
+                packed.put(index, product, weight)
+                packed.add_vectors(bias)
+                continue
+            gamma, beta = layer.norms[product // 2]
+            folded = (weight.float() * gamma.float()).to(dtype)
+            packed.put(index, product, folded)
+            packed.add_vectors(folded.float().sum(1), weight.float() @ beta.float() + bias.float())
+    packed.done()
+    return packed
+
+
+def source(plan: Plan, machine: str | None = None) -> str:
+    """The kernel's whole source; `machine` stands in for hopper.cuh."""
+    lines = [f"#define {name} {value}" for name, value in plan.macros().items()]
+    if plan.half == "bfloat16":
+        lines.append("#define BF16")
+    machine = machine if machine is not None else (FOLDER / "hopper.cuh").read_text(encoding="utf-8")
+    return "\n".join([*lines, machine, (FOLDER / f"{NAME}.cu").read_text(encoding="utf-8")])
+
+
+def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = ()) -> Launch:
+    """The launch, compiled for this GPU (seconds). `defines` and `extra` arguments are for benchmarks."""
+    kernel = torch.cuda._compile_kernel(defines + source(plan), NAME, compute_capability="90")
+    kernel.set_shared_memory_config(plan.shared_bytes)
+
+    def launch(*args: Any) -> None:
+        kernel((plan.grid, 1, 1), (288, 1, 1), [*args, *extra], shared_mem=plan.shared_bytes)
+
+    return launch
+
+
+class PersistentLayers:
+    """Buffers and the launch. `run` writes keys and values of the new tokens and leaves the stream for the last norm.
+
+    Launches of one object follow one another on one stream: each empties what the next one hands over in.
+    """
+
+    def __init__(self, packed: PackedLayers, eps: float, launch: Launch) -> None:
+        plan, device = packed.plan, packed.packed.device
+        self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
+        self.exchange = torch.full((2 * packed.layers * plan.record,), -1, device=device, dtype=torch.int16)  # empty
+        self.counters = torch.zeros(3, device=device, dtype=torch.int32)
+
+    def run(
+        self,
+        tokens: torch.Tensor,
+        start: torch.Tensor,
+        embedding: torch.Tensor,
+        positions: torch.Tensor,
+        ancestry: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        cross: torch.Tensor,
+        stream: Stream,
+        prompt: bool,
+    ) -> Stream:
+        """tokens (rows,), start (1,) and ancestry (rows or more, positions) int32; embedding (size, d) and positions
+        (positions, d); keys and values (layers, positions, beams, d); cross (layers, heads, units, 2, 2048).
+        """
+        rows = tokens.shape[0]
+        layers, most, beams, _ = keys.shape
+        assert rows <= self.plan.rows and layers == self.packed.layers and ancestry.shape[1] == most
+        assert cross.shape[:3] == (layers, self.plan.heads, self.plan.all_units) and cross.is_contiguous()
+        assert keys.is_contiguous() and values.shape == keys.shape and ancestry.is_contiguous()
+        self.launch(
+            self.packed.packed, self.packed.vectors, embedding, positions, tokens, start, ancestry, keys, values, cross,
+            self.exchange, stream.residual, stream.scaled, stream.sums, self.counters, layers, rows, beams, most,
+            self.plan.keys, int(prompt), self.eps,
+        )  # fmt: skip
+        stream.wrote(self.plan.grid)
+        return stream

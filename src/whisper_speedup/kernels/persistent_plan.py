@@ -1,0 +1,127 @@
+"""How a decoder's layers are spread over the blocks and warps of one launch (persistent_layers.py)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from whisper_speedup.kernels.stream import MOST_PARTS, ROWS
+
+WARPS, HEAD = 8, 64
+UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
+PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
+AHEAD = 2  # of them on their way at once
+PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix (N, K) cut for the blocks and warps: each block `columns` (the last of them maybe padding), each warp
+    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`."""
+
+    n: int
+    k: int
+    columns: int
+    groups: int
+
+    @property
+    def piece_groups(self) -> int:
+        """Groups in a piece."""
+        return max(1, min(self.groups, PIECE // (64 * self.columns)))
+
+    @property
+    def pieces(self) -> int:
+        """Of one warp."""
+        return -(-self.groups // self.piece_groups)
+
+    @property
+    def piece_bytes(self) -> int:
+        """Of one piece."""
+        return 64 * self.columns * self.piece_groups
+
+
+def cut(n: int, k: int, grid: int) -> Product:
+    """How (N, K) is cut for so many blocks; columns come in pairs."""
+    return Product(n, k, 2 * -(-(n // 2) // grid), -(-(k // 32) // WARPS))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a decoder is spread over `grid` blocks.
+
+    `keys`: source positions; `rows`: at most, of a launch; `slots`: pieces that a warp's ring holds; `units` of 32 keys
+    that a warp attends to; `head_blocks` blocks that share a head.
+    """
+
+    width: int
+    ffn: int
+    heads: int
+    keys: int
+    rows: int
+    grid: int
+    slots: int
+    units: int
+    head_blocks: int
+    half: str
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """A layer's matrices in reading order: qkv, out, query, out, fc1, fc2."""
+        width, ffn, grid = self.width, self.ffn, self.grid
+        square = cut(width, width, grid)
+        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut(width, ffn, grid)
+
+    @property
+    def layer_bytes(self) -> int:
+        """Of one warp's stream."""
+        return sum(product.pieces * product.piece_bytes for product in self.products)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block."""
+        return WARPS * self.slots * (_slot(self.products) + 8) + _fixed_bytes(self.products, self.rows, self.units)
+
+    @property
+    def all_units(self) -> int:
+        """Of a head's keys; the last of them maybe padding."""
+        return self.head_blocks * WARPS * self.units
+
+    @property
+    def record(self) -> int:
+        """Numbers of 16 bits that blocks hand to each other in a layer."""
+        partial = 2 * self.heads * self.head_blocks * self.rows * (HEAD + 2)
+        return (self.rows * (9 * self.width + self.ffn) + partial + 7) // 8 * 8
+
+    def macros(self) -> dict[str, int]:
+        """What the source is compiled with."""
+        names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
+        return {**{name.upper(): getattr(self, name) for name in names}, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+
+
+def make_plan(
+    width: int, ffn: int, heads: int, keys: int, rows: int, grid: int, shared_limit: int,
+    dtype: torch.dtype = torch.float16,
+) -> Plan | None:  # fmt: skip
+    """A plan for this decoder on a GPU with `grid` multiprocessors, or None where it does not fit."""
+    if width != heads * HEAD or ffn % 32 or heads > grid or grid > MOST_PARTS.value or not 1 <= rows <= ROWS:
+        return None
+    units_of_head = -(-keys // 32)
+    head_blocks = min(grid // heads, -(-units_of_head // WARPS))
+    units = -(-units_of_head // (head_blocks * WARPS))
+    plan = Plan(width, ffn, heads, keys, rows, grid, 0, units, head_blocks, str(dtype).removeprefix("torch."))
+    slots = (shared_limit - plan.shared_bytes) // (WARPS * (_slot(plan.products) + 8))
+    # A lane keeps one column of x; with fewer slots nothing runs ahead.
+    if slots < 2 or plan.products[1].columns > 32:
+        return None
+    return replace(plan, slots=slots)
+
+
+def _slot(products: tuple[Product, ...]) -> int:
+    return -(-max(product.piece_bytes for product in products) // 128) * 128
+
+
+def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
+    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts."""
+    columns = -(-max(product.columns for product in products) // 16) * 16
+    even = (rows + 1) // 2 * 2
+    scratch = WARPS * even * max(columns + 4, HEAD + 8)
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS
