@@ -14,11 +14,11 @@ BASELINE_ENGINES = {"__init__.py", "create.py", "huggingface.py", "precision.py"
 
 
 def source_sha256(engine: str, package: Path = PACKAGE) -> str:
-    """SHA-256 over the names and contents of the package's .py and .json files that `engine` may run."""
+    """SHA-256 over the names and contents of the package's sources and .json files that `engine` may run."""
     total = hashlib.sha256()
     for path in sorted(package.rglob("*")):
         name = path.relative_to(package)
-        if path.suffix not in {".py", ".json"} or not path.is_file() or name.parts[0] in NEVER:
+        if path.suffix not in {".py", ".json", ".cu", ".cuh"} or not path.is_file() or name.parts[0] in NEVER:
             continue
         if engine == BASELINE and (
             name.parts[0] in NOT_BASELINE or (name.parts[0] == "engines" and name.name not in BASELINE_ENGINES)
