@@ -12,6 +12,7 @@ the same clocks: A B C A B C ... A row holds every sample.
 
 import argparse
 import json
+import select
 import statistics
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--engines", nargs="+", default=list(ENGINES), choices=[*ENGINES, "ladder"])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: to try the script, unpublished")
+    parser.add_argument(
+        "--together", action="store_true", help="start all engines at once: their warm-up times say little"
+    )
+    parser.add_argument("--deadline", type=float, default=1e9, help="seconds; an engine not ready by then is left out")
+    parser.add_argument(
+        "--no-profile", action="store_true", help="leave out GPU-busy time, which takes seconds an engine"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -59,11 +67,27 @@ def main() -> None:
     command = [sys.executable, __file__, *sys.argv[1:]]
     rungs = [name for name in ENGINES if name.startswith(RUNG)]
     chosen = dict.fromkeys(one for name in arguments.engines for one in (rungs if name == "ladder" else [name]))
-    rows, workers = [], {}
-    for name in chosen:
-        worker = subprocess.Popen(
+    rows, workers, waiting = [], {}, {}
+    begun = time.monotonic()
+
+    def start(name: str) -> None:
+        waiting[name] = subprocess.Popen(
             [*command, "--child", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
+
+    for name in chosen if arguments.together else []:
+        start(name)
+    left_out = []
+    for name in chosen:
+        if not arguments.together:
+            start(name)
+        worker = waiting[name]
+        left = max(0.0, arguments.deadline - (time.monotonic() - begun))
+        if not select.select([worker.stdout], [], [], left)[0]:
+            worker.kill()
+            left_out.append(name)
+            print(f"{name}: not ready after {arguments.deadline:.0f} s, left out", file=sys.stderr, flush=True)
+            continue
         ready = _answer(worker, name)
         print(f"{name}: ready in {ready['warmup_s']:.1f} s", file=sys.stderr, flush=True)
         workers[name] = (worker, ready, [])
@@ -90,7 +114,7 @@ def main() -> None:
         row["rounds"] = arguments.rounds
     # Asked without a CUDA context of this process's own.
     label = fingerprint()["gpus"][0]["name"].replace(" ", "-") if arguments.device == "cuda" else "cpu"
-    path = record("latency", label, arguments.out, copy_bandwidth_gb_s=bandwidth, rows=rows)
+    path = record("latency", label, arguments.out, copy_bandwidth_gb_s=bandwidth, rows=rows, left_out=left_out)
     for row in rows:
         print(line(row))
     print(path)
@@ -100,9 +124,11 @@ def line(row: dict[str, Any]) -> str:
     """A row in words; what a CPU does not tell is left out."""
     text = f"{row['engine']:29} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}"
     if row["gpu_busy_ms"] is not None:
+        text += f"  GPU busy {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}"
+    if row["floor_ms"] is not None:
         text += (
-            f"  GPU busy {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}  encoder {row['encoder_ms']}  step"
-            f" {row['step_ms']}  floor {row['floor_ms']:.3f}  {row['reserved_gib']:.2f} GiB"
+            f"  encoder {row['encoder_ms']}  step {row['step_ms']}  floor {row['floor_ms']:.3f}"
+            f"  {row['reserved_gib']:.2f} GiB"
         )
     return f"{text}  warm-up {row['warmup_s']:.1f} s"
 
@@ -185,13 +211,14 @@ def child(arguments: argparse.Namespace) -> None:
         say({"ms": milliseconds})
     if device.type == "cpu":
         names = ("gpu_busy_ms", "encoder_ms", "prompt_ms", "step_ms", "reserved_gib", "bandwidth_gb_s", "floor_ms")
-        say(dict.fromkeys(names))
+        say({**dict.fromkeys(names), "last_tokens": tokens})
         return
     reserved = torch.cuda.max_memory_reserved() / 2**30  # before the profiler and the bandwidth's own buffers
     bandwidth = copy_bandwidth(device)
     say({
-        "gpu_busy_ms": gpu_busy_ms(engine, features), **parts(engine, features), "reserved_gib": reserved,
-        "bandwidth_gb_s": bandwidth / 1e9, "last_tokens": tokens, "floor_ms": floor / bandwidth * 1e3,
+        "gpu_busy_ms": None if arguments.no_profile else gpu_busy_ms(engine, features), **parts(engine, features),
+        "reserved_gib": reserved, "bandwidth_gb_s": bandwidth / 1e9, "last_tokens": tokens,
+        "floor_ms": floor / bandwidth * 1e3,
     })  # fmt: skip
 
 
