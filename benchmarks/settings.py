@@ -18,6 +18,7 @@ def measure_params(
             },
             "fused": {"precision": "auto", "tune": tune}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
+            "compiled": {"precision": "auto"}, "ctranslate2": {"patience": 1}, "ctranslate2_int8": {"patience": 1},
             "ladder": ladder or {}, "yardstick": None,
         }
     )  # fmt: skip

@@ -79,6 +79,8 @@ def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
         (("measure", "kernl_phantom", "precision"), "autocast"),
         (("measure", "yardstick"), []),
         (("measure", "yardstick"), ["again", "eager", "again"]),
+        (("measure", "compiled", "precision"), "autocast"),
+        (("measure", "ctranslate2_int8", "patience"), 0),
         (("report", "title"), ""),
         (("model", "name"), "huge"),
         (("data", "clips"), []),
@@ -175,7 +177,7 @@ def test_use_profile_refuses_a_line_that_it_cannot_find(tmp_path: Path, content:
     assert path.read_text() == content
 
 
-@pytest.mark.parametrize("name", ["fused", "kernl", "kernl_upstream", "kernl_phantom"])
+@pytest.mark.parametrize("name", ["fused", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2"])
 def test_each_engine_has_its_section_and_is_made(tmp_path: Path, name: str) -> None:
     (tmp_path / "params.yaml").write_text(f"profile: bundled\nengines: [{name}]\n")
     assert load_params(tmp_path / "params.yaml").engines == [name]

@@ -16,7 +16,9 @@ from whisper_speedup.files import write_text
 
 BASELINE = "huggingface"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
-EngineName = Literal["fused", "kernl", "kernl_upstream", "kernl_phantom"]
+EngineName = Literal[
+    "fused", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2", "ctranslate2_int8",
+]  # fmt: skip
 # The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
 Switch = Literal[
     "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
@@ -184,6 +186,18 @@ class KernlPhantomParams(Section):
     precision: Literal["auto", "half", "float32"]
 
 
+class CompiledParams(Section):
+    """transformers with its static cache and torch.compile. `auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"]
+
+
+class CTranslate2Params(Section):
+    """CTranslate2: the search ends once `num_beams` x `patience` hypotheses have."""
+
+    patience: Annotated[float, Field(ge=1, le=16)]
+
+
 def _whole_rungs(ladder: dict[str, list[Switch]]) -> dict[str, list[Switch]]:
     seen: dict[frozenset[Switch], str] = {}
     for name, on in ladder.items():
@@ -241,6 +255,9 @@ class MeasureParams(Section):
     kernl: KernlParams
     kernl_upstream: KernlUpstreamParams
     kernl_phantom: KernlPhantomParams
+    compiled: CompiledParams
+    ctranslate2: CTranslate2Params
+    ctranslate2_int8: CTranslate2Params
     ladder: Ladder
     yardstick: Annotated[list[Variant], Field(min_length=1), AfterValidator(_no_variant_twice)] | None
 

@@ -9,6 +9,8 @@ from whisper_speedup.engines.fused import Fused
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import (
     BaselineParams,
+    CompiledParams,
+    CTranslate2Params,
     FusedParams,
     GenerationParams,
     KernlParams,
@@ -22,7 +24,9 @@ MEASURE = MeasureParams(
     device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
     kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
-    kernl_phantom=KernlPhantomParams(precision="auto"), ladder={}, yardstick=None, rounds=None,
+    kernl_phantom=KernlPhantomParams(precision="auto"), compiled=CompiledParams(precision="auto"),
+    ctranslate2=CTranslate2Params(patience=1), ctranslate2_int8=CTranslate2Params(patience=1), ladder={},
+    yardstick=None, rounds=None,
 )  # fmt: skip
 
 

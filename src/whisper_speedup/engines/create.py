@@ -37,5 +37,13 @@ def create(name: str, measure: MeasureParams) -> Engine:
         from whisper_speedup.engines.kernl_phantom import KernlPhantom
 
         return KernlPhantom(measure.kernl_phantom)
+    if name == "compiled":
+        from whisper_speedup.engines.compiled import Compiled
+
+        return Compiled(measure.compiled)
+    if name in ("ctranslate2", "ctranslate2_int8"):
+        from whisper_speedup.engines.ctranslate2 import CTranslate2
+
+        return CTranslate2(measure.ctranslate2 if name == "ctranslate2" else measure.ctranslate2_int8, name)
     known = ", ".join(get_args(EngineName))
     raise UserError(f"there is no engine {name!r}: params.yaml takes {known}, and {BASELINE} always runs beside them.")

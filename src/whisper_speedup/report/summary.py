@@ -6,12 +6,16 @@ from whisper_speedup.params import RUNG
 from whisper_speedup.report import numbers
 
 LABELS = {
-    "huggingface": "Hugging Face", "ctranslate2": "CTranslate2", "kernl": "Kernl port",
+    "huggingface": "Hugging Face", "compiled": "torch.compile", "ctranslate2": "CTranslate2",
+    "ctranslate2_int8": "CTranslate2 int8", "kernl": "Kernl port",
     "kernl_upstream": "Genuine Kernl", "kernl_phantom": "Kernl's mask",
 }  # fmt: skip
 # What a stranger cannot know from the name.
 DESCRIPTIONS = {
     "fused": "this repository's own engine",
+    "compiled": "transformers with its static cache and compiled forwards",
+    "ctranslate2": "another engine, in C++",
+    "ctranslate2_int8": "the same with int8 weights",
     "kernl": "Kernl's way, with this repository's code",
     "kernl_phantom": "this repository's decoder with one fault of Kernl's, run for its text and not for speed",
 }

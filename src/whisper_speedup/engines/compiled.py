@@ -1,0 +1,105 @@
+"""What transformers' own `generate` gives with its static cache and `torch.compile`, beams included.
+
+`generate(cache_implementation="static")` takes beams, but compiles itself only without them: `_beam_search` of
+transformers 5.17 calls the model and not its compiled call, and takes no notice of `compile_config`. So the decoder's
+forward is compiled here, for the steps (one token a beam) alone; the prompt's call makes the cache and stays as it is,
+which is what transformers' StaticLayer asks for. The encoder is compiled too. Beam search, logits processors and the
+choice of beams stay transformers' and are not compiled.
+
+Not allowed: CUDA graphs (mode `reduce-overhead`, transformers' default). Beam search reorders a static cache by making
+new tensors at each step, and a graph can update only tensors that stay where they are; torch leaves graphs out then.
+The reorder copies the cross-attention keys and values too (transformers issue 28357), as the baseline's does. A step
+attends over the whole cache, as long as `max_length` and the prompt, and masks what is not there yet.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import WhisperForConditionalGeneration
+
+from whisper_speedup.engines import precision
+from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.errors import UserError
+from whisper_speedup.measure.parts import Stopwatch
+from whisper_speedup.params import BaselineParams, CompiledParams, GenerationParams
+
+
+class Compiled:
+    """The baseline's engine with a static cache and compiled forwards. `backend`: torch.compile's."""
+
+    name = "compiled"
+
+    def __init__(self, params: CompiledParams, backend: str = "inductor") -> None:
+        self.params = params
+        self.settings: dict[str, Any] = {**params.model_dump(), "cache": "static", "backend": backend}
+        self.prompt: list[int | None] = []
+
+    def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
+        """Load the model in the precision that the profile names. Raises UserError where there is no compiler."""
+        self.inner = self._loop(device)
+        self.inner.load(model_dir, generation, device)
+        self._compile()
+
+    def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
+        """Run on a model that is already in memory, in the dtype that the precision asks for."""
+        self.inner = self._loop(device)
+        self.inner.use(model, generation, device)
+        self._compile()
+
+    def _loop(self, device: torch.device) -> HuggingFace:
+        """transformers' loop, unchanged."""
+        chosen = precision.resolve(self.name, self.params.precision, device, on_gpu="half")
+        if device.type == "cpu" and self.settings["backend"] == "inductor":
+            _check_compiler()
+        self.settings["precision"] = chosen
+        return HuggingFace(BaselineParams(precision=chosen, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+
+    def _compile(self) -> None:
+        self.prompt, self.dtype = self.inner.prompt, self.inner.dtype
+        # Without beams `generate` would compile the whole model around what is compiled here.
+        self.inner.arguments |= {"cache_implementation": "static", "disable_compile": True}
+        whole = self.inner.model.model
+        whole.encoder.forward = self._compiled(whole.encoder.forward)
+        prompt_forward = whole.decoder.forward
+        step_forward = self._compiled(prompt_forward)
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            cache = kwargs["past_key_values"]
+            # is_updated says of each layer whether it has its cross-attention keys: none before the prompt.
+            return (step_forward if cache.is_updated.get(0) else prompt_forward)(*args, **kwargs)
+
+        whole.decoder.forward = forward
+
+    def _compiled(self, forward: Any) -> Any:
+        return torch.compile(forward, backend=self.settings["backend"], dynamic=False)
+
+    def warm_up(self, features: torch.Tensor) -> None:
+        """Decode the longest way there is once, which compiles: minutes for a large model."""
+        self.inner.warm_up(features)
+
+    def generate(self, features: torch.Tensor) -> Generation:
+        """Decode one utterance; features (1, mels, 3000) on the device."""
+        return self.inner.generate(features)
+
+    def watch(self, stopwatch: Stopwatch | None) -> None:
+        """Time encoder, prompt and steps of what is decoded from now on."""
+        self.inner.watch(stopwatch)
+
+    def close(self) -> None:
+        """Drop the model."""
+        self.inner.close()
+
+
+def _check_compiler() -> None:
+    """Raise UserError where torch.compile finds no C++ compiler, which it needs for a CPU."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:  # torch._inductor.exc.InvalidCxxCompiler, whose place differs between releases
+        raise UserError(
+            "engine compiled needs a C++ compiler on a CPU and torch finds none: install g++, or take compiled out of "
+            "params.yaml."
+        ) from error
