@@ -96,7 +96,6 @@ def main() -> None:
             samples.append(_ask(worker, name, "utterance")["ms"])
     for name, (worker, ready, samples) in workers.items():
         last = _ask(worker, name, "end")
-        worker.wait()
         rows.append({**ready, **last, "utterance_ms": statistics.median(samples), "samples_ms": samples})
     # Weights made on a CPU are the same for all, as the features are: other tokens are another rounding, or a bug.
     whole = next((row["last_tokens"] for row in rows if row["engine"] == "fused"), None)
