@@ -37,6 +37,9 @@ ENGINES: dict[str, dict[str, Any]] = {
     "fused": {"engine": "fused"},
 }
 
+# What an engine says once its samples are taken.
+AFTERWARDS = ("gpu_busy_ms", "encoder_ms", "prompt_ms", "step_ms", "reserved_gib", "bandwidth_gb_s", "floor_ms")
+
 
 def main() -> None:
     """Parent: start the engines, run the rounds, write and print."""
@@ -95,13 +98,16 @@ def main() -> None:
         for name, (worker, _, samples) in workers.items():
             samples.append(_ask(worker, name, "utterance")["ms"])
     for name, (worker, ready, samples) in workers.items():
-        last = _ask(worker, name, "end")
+        try:
+            last = _ask(worker, name, "end")
+        except SystemExit as ended:  # its samples are taken, whatever it wanted to say yet
+            last = {**dict.fromkeys(AFTERWARDS), "last_tokens": [], "failed_at_the_end": str(ended)}
         rows.append({**ready, **last, "utterance_ms": statistics.median(samples), "samples_ms": samples})
     # Weights made on a CPU are the same for all, as the features are: other tokens are another rounding, or a bug.
     whole = next((row["last_tokens"] for row in rows if row["engine"] == "fused"), None)
     for row in rows:
         tokens = row.pop("last_tokens")
-        comparable = whole is not None and row["made_on"] == "cpu"
+        comparable = bool(whole) and bool(tokens) and row["made_on"] == "cpu"
         row["tokens_unlike_fused"] = sum(a != b for a, b in zip(tokens, whole, strict=True)) if comparable else None
     bandwidth = next((row["bandwidth_gb_s"] for row in rows if row.get("bandwidth_gb_s")), None)
     reference = next((r["utterance_ms"] for r in rows if r["engine"] == "notebook, no_grad"), None)
@@ -209,8 +215,7 @@ def child(arguments: argparse.Namespace) -> None:
         assert len(tokens) == arguments.tokens, f"{len(tokens)} tokens"
         say({"ms": milliseconds})
     if device.type == "cpu":
-        names = ("gpu_busy_ms", "encoder_ms", "prompt_ms", "step_ms", "reserved_gib", "bandwidth_gb_s", "floor_ms")
-        say({**dict.fromkeys(names), "last_tokens": tokens})
+        say({**dict.fromkeys(AFTERWARDS), "last_tokens": tokens})
         return
     reserved = torch.cuda.max_memory_reserved() / 2**30  # before the profiler and the bandwidth's own buffers
     bandwidth = copy_bandwidth(device)
