@@ -365,7 +365,8 @@ def _sentence(error: ValidationError) -> str:
     elif first["type"] == "union_tag_not_found":
         what = f"{place}.source is missing: add it"
     else:
-        message = first["msg"][0].lower() + first["msg"][1:]
+        message = first["msg"].removeprefix("Value error, ")  # one of our own
+        message = message[0].lower() + message[1:]
         what = f"{place} is {shown(first['input'])}, but {message}: correct it"
     more = f" ({len(problems) - 1} more problems in this file)" if len(problems) > 1 else ""
     return what + more + "."

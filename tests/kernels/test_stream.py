@@ -42,6 +42,6 @@ def test_what_does_not_fit_is_refused() -> None:
         stream.split_scratch(room + 1, 5)
     with pytest.raises(AssertionError):
         stream.split_scratch(room, 6)
-    stream.wrote(5)
+    stream.wrote(256)
     with pytest.raises(AssertionError):
-        stream.wrote(6)
+        stream.wrote(257)

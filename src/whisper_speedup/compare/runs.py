@@ -90,7 +90,7 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
     runs = [run for run in runs if run.engine not in left_out]
     for run in runs:
         _check(run, run.engine, manifest, made_with, profile_name)
-    if len(runs) == 1:
+    if left_out and len(runs) == 1:
         raise UserError(
             f"none of params.yaml's engines runs on this machine ({' '.join(left_out.values())}): name one that does."
         )
