@@ -174,7 +174,7 @@ def test_searching_and_filtering_the_differences(visit, page_path):
     page.select_option("#card-kind", "worse")
     expect(page.locator("#card-count")).to_have_text("2 of 8 differences")
     assert shown.count() == 2
-    assert set(shown.locator(".badge").all_text_contents()) == {"⚠ Look at this"}
+    assert set(shown.locator(".badge").all_text_contents()) == {"⚠ Worse"}
     page.fill("#card-search", "no such word")
     expect(page.locator("#card-count")).to_have_text("0 of 8 differences")
     # A link to a card that the search hides shows it.
