@@ -38,6 +38,8 @@ def test_a_bug_is_none(error: OSError) -> None:
 
 
 def test_a_real_full_device(tmp_path: Path) -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("this machine has no /dev/full")
     with pytest.raises(OSError, match="No space") as full, Path("/dev/full").open("wb", buffering=0) as file:
         file.write(b"x")
     assert failure(full.value) == "the disk is full: free some space, then run again."

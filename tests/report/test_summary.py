@@ -71,4 +71,4 @@ def test_ours_is_what_the_first_screen_is_about():
 
 def test_the_subject_says_what_the_name_of_an_engine_cannot():
     said = summary.subject(CONTEXT | {"engines": ["huggingface", "ctranslate2", "fused"]})
-    assert "CTranslate2 and Fused (this repository's own engine)" in said
+    assert "CTranslate2 (another engine, in C++) and Fused (this repository's own engine)" in said
