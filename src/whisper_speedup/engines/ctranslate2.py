@@ -66,8 +66,8 @@ class CTranslate2:
             "beam_size": settings.num_beams,
             "patience": self.settings["patience"],
             "length_penalty": settings.length_penalty,
-            # CTranslate2 takes the smaller of half of this and of what the prompt leaves of it.
-            "max_length": max(2 * self.limit, self.limit + len(self.prompt)),
+            # CTranslate2 takes the smaller of half of this and of what the prompt but for its last token leaves of it.
+            "max_length": max(2 * self.limit, self.limit + len(self.prompt) - 1),
             "suppress_tokens": list(settings.suppress),
             "suppress_blank": True,  # the converted folder's list of what may not come first
             "return_scores": True,
