@@ -86,8 +86,8 @@ def main() -> None:
     shared = "nothing else ran" if arguments.alone else "the machine was shared with other work while this ran"
     path = record(
         "peers", device_label(device), arguments.out, model=arguments.model.name, beams=arguments.beams,
-        threads=arguments.threads, clips=len(clips), machine=shared, load_average={"before": load, "after": os.getloadavg()},
-        compared_with=first, rows=list(rows.values()),
+        threads=arguments.threads, clips=len(clips), machine=shared, compared_with=first,
+        load_average={"before": load, "after": os.getloadavg()}, rows=list(rows.values()),
     )  # fmt: skip
     for name, row in rows.items():
         ratio = rows[first]["total_s"] / row["total_s"]
