@@ -2,7 +2,7 @@
 #
 # TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
-# PYTHON=python3        the interpreter that makes .venv (3.11 or newer)
+# PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz takes
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
@@ -96,11 +96,11 @@ distclean: clean ## remove .venv and .venv-kernl too
 	rm -rf $(VENV) $(KERNL_VENV)
 
 $(VENV)/installed: $(LOCKS) tools/install_torch.py pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11: install a newer one, or name it with make PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11 or 3.12, for which the packages are locked: name one with make PYTHON=..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-build.lock
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --use-pep517 --require-hashes -r requirements.lock
 	@$(BIN)/python tools/install_torch.py $(TORCH)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
