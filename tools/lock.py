@@ -6,9 +6,10 @@
     requirements-torch-cpu.lock   torch's CPU build, and the Triton whose interpreter the tests use
     requirements-kernl.txt        genuine Kernl's environment, its pins as they are
 
-uv names the SHA-256 of every file of a version, and resolves for each Python and processor of TARGETS; a lock is written
-when all of them give the same versions. Versions stay as they are where pyproject.toml allows: delete a line to let one move.
-The CPU build is not on PyPI: its hashes come from PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS, beside those already there.
+uv names the SHA-256 of every file of a version, and resolves for each Python and processor of TARGETS; the locks are
+written when all of them give the same versions. Versions stay as they are where pyproject.toml allows: delete a line to
+let one move. The CPU build is not on PyPI: its hashes come from PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS, beside those
+already there.
 """
 
 import os
@@ -20,16 +21,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BUILD = "setuptools"
 CPU_TRITON = "3.6.0"  # the oldest that the kernels take
-TARGETS = [
-    (python, f"{machine}-manylinux_2_28") for python in ("3.11", "3.12") for machine in ("x86_64", "aarch64")
-]
+TARGETS = [(python, f"{machine}-manylinux_2_28") for python in ("3.11", "3.12") for machine in ("x86_64", "aarch64")]
 # What torch alone brings: CUDA's libraries (nvidia-ml-py reads the driver, and is ours), their bindings, Triton.
 OF_TORCH = re.compile(r"(torch|triton|cuda-.*|nvidia-(?!ml-py).*)")
 HEADS = {
     "requirements-build.lock": "What builds sdists and this package, installed first.",
     "requirements.lock": "Every package but torch and Triton, which tools/install_torch.py brings.",
     "requirements-torch-cuda.lock": "torch's CUDA build from PyPI, and what it brings.",
-    "requirements-torch-cpu.lock": "torch's CPU build, from torch's own index or its wheels; Triton for its interpreter.",
+    "requirements-torch-cpu.lock": "torch's CPU build, from torch's own index or wheels; Triton for its interpreter.",
 }
 HOW = "Installed with pip --require-hashes --no-deps; written by `make lock`."
 
@@ -46,7 +45,10 @@ def main(uv: str) -> int:
     everything = found[TARGETS[0]]
     for target, other in found.items():
         if differing := [name for name in everything | other if everything.get(name) != other.get(name)]:
-            print(f"error: {', '.join(differing)} for Python {target[0]} on {target[1]}: the locks are for all.", file=sys.stderr)
+            print(
+                f"error: {', '.join(differing)} for Python {target[0]} on {target[1]}: the locks are for all.",
+                file=sys.stderr,
+            )
             return 2
     torch = {name: block for name, block in everything.items() if OF_TORCH.fullmatch(name)}
     rest = {name: block for name, block in everything.items() if name not in torch}

@@ -1,6 +1,6 @@
-"""Run a Dockerfile's instructions without a container engine, in a root folder: `run_dockerfile.py ROOT [NAME=VALUE ...]`.
+"""Run a Dockerfile's instructions in a folder, without a container engine: `run_dockerfile.py ROOT [NAME=VALUE ...]`.
 
-    debootstrap --variant=minbase bookworm build/root http://deb.debian.org/debian
+    debootstrap --variant=minbase bookworm build/root
     python tools/run_dockerfile.py build/root TORCH=cpu BASE=debian:12
 
 ROOT is a fresh Debian or Ubuntu, which stands for the file's base; NAME=VALUE are build arguments. RUN happens in a
@@ -23,7 +23,14 @@ from pathlib import Path
 
 CONTEXT = Path(__file__).resolve().parents[1]
 SERVED = {"FROM", "ARG", "ENV", "RUN", "COPY", "USER", "WORKDIR", "CMD"}
-LENT = ["/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs", "/usr/local/share/ca-certificates"]
+LENT = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/pip.conf",
+    "/etc/xdg/pip",
+    "/etc/ssl/certs",
+    "/usr/local/share/ca-certificates",
+]
 
 
 @dataclass
@@ -31,7 +38,9 @@ class State:
     """What instructions leave for those that follow them."""
 
     arguments: dict[str, str] = field(default_factory=dict)
-    environment: dict[str, str] = field(default_factory=lambda: {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"})
+    environment: dict[str, str] = field(
+        default_factory=lambda: {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    )
     user: str = "root"
     folder: str = "/"
     stages: set[str] = field(default_factory=set)
@@ -71,28 +80,29 @@ def ignored(name: str, patterns: list[str]) -> bool:
 def copy(rest: str, root: Path, state: State) -> None:
     """COPY [--chown=user:group] SOURCE ... TARGET, from the context alone."""
     words = shlex.split(expand(rest, state))
-    flags, words = [word for word in words if word.startswith("--")], [word for word in words if not word.startswith("--")]
+    flags = [word for word in words if word.startswith("--")]
+    *sources, target = words[len(flags) :]
     owner = next((flag.split("=", 1)[1] for flag in flags if flag.startswith("--chown=")), "root:root")
     if any(flag.startswith("--from=") for flag in flags):
         raise ValueError("COPY --from is not served here: there is one root.")
-    *sources, target = words
     place = os.path.normpath(os.path.join(state.folder, target))
-    ignore = [line.strip() for line in (CONTEXT / ".dockerignore").read_text().splitlines() if line.strip() and line[0] != "#"]
+    lines = (CONTEXT / ".dockerignore").read_text().splitlines()
+    ignore = [line.strip() for line in lines if line.strip() and line[0] != "#"]
     made: list[str] = []
     for source in sources:
         matches = sorted(CONTEXT.glob(source)) if source != "." else [CONTEXT]
         if not matches:
             raise ValueError(f"COPY: the context has no {source}.")
         for match in matches:
-            into = place if match.is_dir() or len(words) == 2 and not target.endswith("/") else f"{place}/{match.name}"
-            made += copy_one(match, root, into, ignore)
-    if owner != "root:root" and made:
-        run_in(root, ["chown", "-h", owner, *made], State())
+            whole = match.is_dir() or (len(sources) == 1 and not target.endswith("/"))
+            made += copy_one(match, root, place if whole else f"{place}/{match.name}", ignore)
+    for start in range(0, len(made), 1000):
+        run_in(root, ["chown", "-h", owner, *made[start : start + 1000]], State())
 
 
 def copy_one(source: Path, root: Path, target: str, ignore: list[str]) -> list[str]:
     """One file or a folder's content; returns the paths in the root."""
-    files = [source] if source.is_file() else [path for path in source.rglob("*") if not path.is_dir() or path.is_symlink()]
+    files = [source] if source.is_file() else [path for path in source.rglob("*") if not path.is_dir()]
     made = []
     for path in files:
         if ignored(path.relative_to(CONTEXT).as_posix(), ignore):
@@ -112,9 +122,18 @@ def run_in(root: Path, command: list[str], state: State) -> None:
     inside = ["chroot", f"--userspec={state.user}", str(root), "/usr/bin/env", "-i"]
     home = "/root" if state.user == "root" else f"/home/{state.user}"
     values = {**state.arguments, "HOME": home, **state.environment}
-    inside += [*(f"{name}={value}" for name, value in values.items()), "/bin/sh", "-c", 'cd "$0" && exec "$@"', state.folder]
-    mounts = f"mount -t proc proc {shlex.quote(str(root / 'proc'))} && exec \"$@\""
-    done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", mounts, "sh", *inside, *command], check=False)
+    inside += [
+        *(f"{name}={value}" for name, value in values.items()),
+        "/bin/sh",
+        "-c",
+        'cd "$0" && exec "$@"',
+        state.folder,
+    ]
+    proc, shm = (shlex.quote(str(root / name)) for name in ("proc", "dev/shm"))
+    mounts = f'mount -t proc proc {proc} && mkdir -p {shm} && mount -t tmpfs tmpfs {shm} && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "/bin/sh", "-c", mounts, "sh", *inside, *command], check=False
+    )
     if done.returncode:
         print(f"error: {' '.join(command)[:100]} ended with {done.returncode}", file=sys.stderr)
         sys.exit(done.returncode)
