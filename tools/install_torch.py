@@ -1,7 +1,7 @@
 """Install torch's CPU or CUDA build, and the Triton that goes with it: `install_torch.py auto|cpu|cuda`.
 
-requirements-torch-cpu.lock and requirements-torch-cuda.lock name the versions and the SHA-256 of each file, and pip
-takes no other. PyPI's Linux build of torch brings CUDA and several gigabytes; where there is no GPU the small CPU build is
+requirements-torch-cpu.lock and requirements-torch-cuda.lock name the versions and each file's SHA-256, and pip takes no
+other file. PyPI's Linux build of torch brings CUDA and several gigabytes; where there is no GPU the small CPU build is
 tried first. It comes from an index that offers it: torch's own (set PIP_EXTRA_INDEX_URL to it), or a folder of wheels.
 """
 
