@@ -47,7 +47,8 @@ def pack(weights: Any, plan: Plan, device: torch.device, dtype: torch.dtype) -> 
         norms = [(one.gamma, torch.zeros_like(one.gamma)) for one in (layer.qkv, layer.query, layer.fc1)]
         return PlainLayer([(one.weight, getattr(one, "offset", getattr(one, "bias", None))) for one in six], norms)
 
-    return pack_layers(plan, [plain(layer) for layer in weights.layers], weights.projection.gamma, device, dtype)
+    layers = [plain(layer) for layer in weights.layers]
+    return pack_layers(plan, len(layers), layers, weights.projection.gamma, device, dtype)
 
 
 def replay_ms(run: Any, before: Any, replays: int = 40, rounds: int = 5) -> list[float]:

@@ -43,9 +43,12 @@ class BeamState:
         self.length, self.position, self.done = ints(1), ints(1), ints(1)
         self.tokens = ints(SLOTS)
         self.scores = torch.zeros(SLOTS, device=device)
-        self.history = ints(2, positions, SLOTS)
-        self.finished_scores = torch.zeros(SLOTS, device=device)
-        self.finished_lengths, self.finished_parents, self.finished_tokens = ints(SLOTS), ints(SLOTS), ints(SLOTS)
+        # What the host reads at the end lies together, for one copy.
+        self.result = ints(4 * SLOTS + 2 * positions * SLOTS)
+        scores, lengths, parents, tokens, history = self.result.split([SLOTS] * 4 + [2 * positions * SLOTS])
+        self.finished_scores = scores.view(torch.float32)
+        self.finished_lengths, self.finished_parents, self.finished_tokens = lengths, parents, tokens
+        self.history = history.view(2, positions, SLOTS)
         self.ancestry = ints(SLOTS, positions)
         pinned = device.type == "cuda"
         self.host_done = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
@@ -290,11 +293,11 @@ def beam_update(
 
 def read_hypothesis(state: BeamState) -> tuple[list[int], float]:
     """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history."""
-    length, parent, last = (
-        int(value[0]) for value in (state.finished_lengths, state.finished_parents, state.finished_tokens)
-    )
-    score = float(state.finished_scores[0])
-    tokens, parents = state.history[:, : max(length, 1)].tolist()
+    result = state.result.cpu()
+    scores, lengths, parents_of, lasts, history = result.split([SLOTS] * 4 + [result.numel() - 4 * SLOTS])
+    length, parent, last = int(lengths[0]), int(parents_of[0]), int(lasts[0])
+    score = float(scores.view(torch.float32)[0])
+    tokens, parents = history.view(2, -1, SLOTS)[:, : max(length, 1)].tolist()
     sequence = [last]
     for index in range(length - 2, -1, -1):
         sequence.append(tokens[index][parent])

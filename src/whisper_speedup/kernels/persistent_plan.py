@@ -8,7 +8,7 @@ from whisper_speedup.kernels.stream import MOST_PARTS, ROWS
 
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
-PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
+PIECE = 3200  # most bytes of weights that a warp asks for at once, but for a group that is larger: large-v2's 5 groups
 AHEAD = 2  # of them on their way at once
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
@@ -16,7 +16,8 @@ PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given u
 @dataclass(frozen=True)
 class Product:
     """A matrix (N, K) cut for the blocks and warps: each block `columns` (the last of them maybe padding), each warp
-    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`."""
+    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`. fc2 is cut the other way: each block `columns` of K,
+    each warp `groups` of 32 of N."""
 
     n: int
     k: int
@@ -44,6 +45,11 @@ def cut(n: int, k: int, grid: int) -> Product:
     return Product(n, k, 2 * -(-(n // 2) // grid), -(-(k // 32) // WARPS))
 
 
+def cut_inner(n: int, k: int, grid: int) -> Product:
+    """How fc2 (N, K) is cut: a block has the columns that go with its own of fc1, padded to whole eights."""
+    return Product(n, k, -(-cut(k, n, grid).columns // 8) * 8, -(-n // (32 * WARPS)))
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a decoder is spread over `grid` blocks.
@@ -68,7 +74,7 @@ class Plan:
         """A layer's matrices in reading order: qkv, out, query, out, fc1, fc2."""
         width, ffn, grid = self.width, self.ffn, self.grid
         square = cut(width, width, grid)
-        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut(width, ffn, grid)
+        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut_inner(width, ffn, grid)
 
     @property
     def layer_bytes(self) -> int:
@@ -89,12 +95,17 @@ class Plan:
     def record(self) -> int:
         """Numbers of 16 bits that blocks hand to each other in a layer."""
         partial = 2 * self.heads * self.head_blocks * self.rows * (HEAD + 2)
-        return (self.rows * (9 * self.width + self.ffn) + partial + 7) // 8 * 8
+        return (self.rows * 9 * self.width + partial + 7) // 8 * 8
+
+    @property
+    def shares(self) -> int:
+        """Words of fc2's shares: a line for each pair of blocks."""
+        return self.grid**2 * (-(-self.products[1].columns * (-(-self.rows // 2)) // 4) * 4)
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
-        return {**{name.upper(): getattr(self, name) for name in names}, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+        return {**{name.upper(): getattr(self, name) for name in names}, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
 
 
 def make_plan(
@@ -120,8 +131,10 @@ def _slot(products: tuple[Product, ...]) -> int:
 
 
 def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
-    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts."""
-    columns = -(-max(product.columns for product in products) // 16) * 16
+    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts, an address, the
+    block's columns of the hidden layer."""
+    columns = -(-max(product.columns for product in products[:5]) // 16) * 16
     even = (rows + 1) // 2 * 2
-    scratch = WARPS * even * max(columns + 4, HEAD + 8)
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS
+    hidden = 8 * products[5].columns * 2
+    scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS + 8 + hidden
