@@ -29,9 +29,7 @@ from whisper_speedup.measure.bandwidth import copy_bandwidth
 VARIANTS = [
     (1, ""),
     (3, ""),
-    (4, ""),
     (6, ""),
-    (2, "#define NO_PAUSE\n"),
     (2, "#define BARRIERS_ONLY\n"),
     (2, "#define NO_GATE\n"),
 ]
@@ -104,9 +102,12 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
     ours_kv = (theirs_kv[0].clone(), theirs_kv[1].clone())
     state = triton.state
+    never = torch.zeros(1, dtype=torch.int32, device=device)
 
     def run(tokens: torch.Tensor, start: torch.Tensor, prompt: bool) -> None:
-        fast.run(tokens, start, weights.embedding, weights.positions, state.ancestry, *ours_kv, cross, stream, prompt)
+        fast.run(
+            tokens, start, weights.embedding, weights.positions, state.ancestry, *ours_kv, cross, stream, prompt, never
+        )  # fmt: skip
 
     row: dict[str, Any] = {"size": size, "beams": beams, "plan": dict(vars(plan)), "shared_bytes": plan.shared_bytes,
                            "ready_s": ready_s, "checks": []}  # fmt: skip

@@ -82,14 +82,11 @@ def timed(model: Any, all_beams: list[int], layers: str, device: torch.device) -
             weights = pack_device_weights(model, device, torch.float16, one)
             row["shared_bytes"], row["slots"] = one.plan.shared_bytes, one.plan.slots
         assert weights is not None
-        limit = settings.max_total(0)
-        decoder = DeviceDecoder(weights, settings, model.config.max_source_positions, limit, launch)
+        decoder = DeviceDecoder(
+            weights, settings, model.config.max_source_positions, settings.max_total(0), launch
+        )  # fmt: skip
         decoder.project(torch.randn(model.config.max_source_positions, model.config.d_model, device=device).half())
-        prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
-        graphs = {
-            "prompt": graph_of(lambda: decoder.prompt(prompt, limit, settings.max_positions)),
-            "step": graph_of(lambda: decoder.step(len(settings.prompt), limit, settings.max_positions)),
-        }  # fmt: skip
+        graphs = graphs_of(decoder)
         samples = {name: [replay_ms(graphs, name) for _ in range(5)] for name in graphs}
         row["samples_ms"] = samples["step"]
         row["step_ms"], row["prompt_ms"] = (statistics.median(samples[name]) for name in ("step", "prompt"))
@@ -99,6 +96,17 @@ def timed(model: Any, all_beams: list[int], layers: str, device: torch.device) -
 def settings_of(model: Any, beams: int) -> DecodingSettings:
     given = generate_arguments(generation_params(beams), model.generation_config)
     return decoding_settings(model, given, prompt_tokens(model, given))
+
+
+def graphs_of(decoder: DeviceDecoder) -> dict[str, torch.cuda.CUDAGraph]:
+    """The prompt and a step that never ends a text."""
+    settings = decoder.settings
+    limit = settings.max_total(0)
+    prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=decoder.keys.device)
+    return {
+        "prompt": graph_of(lambda: decoder.prompt(prompt, limit, settings.max_positions)),
+        "step": graph_of(lambda: decoder.step(len(settings.prompt), limit, settings.max_positions)),
+    }
 
 
 def graph_of(work: Any) -> torch.cuda.CUDAGraph:

@@ -124,8 +124,9 @@ def test_an_old_gpu_is_refused_before_the_weights_are_read(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     for precision in ("auto", "half"):
+        engine = Fused(FusedParams(precision=precision, tune="never", layers="auto"))
         with pytest.raises(UserError, match="compute capability 7\\.0"):
-            Fused(FusedParams(precision=precision, tune="never", layers="auto")).load(tmp_path / "nowhere", GENERATION, CUDA)
+            engine.load(tmp_path / "nowhere", GENERATION, CUDA)
 
 
 @pytest.mark.parametrize("engine", ["huggingface", "fused", "fused, plain path"])

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from tests.fused.test_device_decoder import (
-    LAUNCH, TIE, arguments_of, case, halves, plain_tiny_whisper, several_beams, shortfall, speech,
+    LAUNCH,
+    TIE,
+    arguments_of,
+    case,
+    halves,
+    plain_tiny_whisper,
+    several_beams,
+    shortfall,
+    speech,
 )  # fmt: skip
 from tests.kernels.emulation import SHARED, emulated
 from tests.tiny_whisper import tiny_features

@@ -86,7 +86,7 @@ class Case:
             for mine, theirs in zip(ours, (keys, values), strict=True):
                 assert relative_error(mine, theirs) < TOLERANCE
             before = [one.clone() for one in (stream.residual, *ours)]
-            run(stream, *ours, done=1)  # behind the search's end nothing is written, and the next launch is none the worse
+            run(stream, *ours, done=1)  # behind the search's end nothing is written, and the next launch is as good
             assert all(torch.equal(*pair) for pair in zip(before, (stream.residual, *ours), strict=True))
         assert torch.equal(*found)
         return found[0]

@@ -65,7 +65,7 @@ class DeviceWhisper:
         self.part: Part = unwatched
         self.frames = model.config.max_source_positions * 2
         self.mels = model.config.num_mel_bins
-        self.encoder = Encoder(model, device, dtype)
+        self.encoder = Encoder(model, device, dtype, kernels=True)
         self.weights = weights if weights is not None else pack_device_weights(model, device, dtype)
         self.source_positions = model.config.max_source_positions
         self.use_graphs = graphs

@@ -160,7 +160,7 @@ def plain_layer(layer: WhisperDecoderLayer) -> PlainLayer:
     """A layer's six products and three norms, in reading order, as they are in the model."""
 
     def product(*modules: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-        biases = [m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules]
+        biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
         return torch.cat([m.weight.detach() for m in modules]), torch.cat(biases).detach()
 
     attention, cross = layer.self_attn, layer.encoder_attn

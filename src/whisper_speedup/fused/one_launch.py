@@ -4,6 +4,7 @@ Where they do not, a chain of Triton kernels does the same work; fused/device_de
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import WhisperConfig
@@ -41,7 +42,7 @@ def make_one_launch(
     config: WhisperConfig, settings: DecodingSettings, device: torch.device, dtype: torch.dtype, eps: float = 1e-5
 ) -> OneLaunch:
     """Plan and compile (seconds), before any weight is packed. Raises NoOneLaunch."""
-    gpu = torch.cuda.get_device_properties(device)
+    gpu: Any = torch.cuda.get_device_properties(device)
     if gpu.major < OLDEST:
         raise NoOneLaunch(f"{gpu.name} has compute capability {gpu.major}.{gpu.minor}, and it needs {OLDEST}.0")
     width, heads = config.d_model, config.decoder_attention_heads
@@ -57,7 +58,8 @@ def make_one_launch(
     if plan is None:
         raise NoOneLaunch(
             f"a decoder {width} wide with {rows} rows in {str(dtype).removeprefix('torch.')} does not fit"
-            f" {gpu.multi_processor_count} multiprocessors with {gpu.shared_memory_per_block_optin} bytes of shared memory"
+            f" {gpu.multi_processor_count} multiprocessors with {gpu.shared_memory_per_block_optin} bytes of shared"
+            " memory"
         )
     try:
         with torch.cuda.device(device):

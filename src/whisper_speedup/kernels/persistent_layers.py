@@ -91,7 +91,7 @@ def pack_layers(
     plan: Plan, count: int, layers: Iterable[PlainLayer], last_gamma: torch.Tensor, device: torch.device,
     dtype: torch.dtype,
 ) -> PackedLayers:  # fmt: skip
-    """`count` layers as the kernel reads them, one on the device at a time; `last_gamma` of the norm behind the last."""
+    """`count` layers as the kernel reads them, one after the other; `last_gamma` of the norm behind the last."""
     packed = PackedLayers(plan, count, device, dtype)
     packed.add_vectors(last_gamma)
     for index, layer in enumerate(layers):
@@ -167,7 +167,8 @@ class PersistentLayers:
         plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
         count = 2 * packed.layers * plan.record + 2 * plan.shares
-        self.exchange = torch.full((count,), -1, device=device, dtype=torch.int16)  # empty, and no tag of the first layer
+        # Empty words, and none with the first layer's tag.
+        self.exchange = torch.full((count,), -1, device=device, dtype=torch.int16)
         self.counters = torch.zeros(3, device=device, dtype=torch.int32)
         # The host's own memory: it can be read when the GPU no longer answers.
         self.gave_up = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")

@@ -105,7 +105,8 @@ class Plan:
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
-        return {**{name.upper(): getattr(self, name) for name in names}, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+        of_plan = {name.upper(): getattr(self, name) for name in names}
+        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
 
 
 def make_plan(
