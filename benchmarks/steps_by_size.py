@@ -8,6 +8,7 @@ after a prompt, five rounds, the median. The floor is the step's bytes over the 
 
 import argparse
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     quiet_transformers()
-    device = torch.device("cuda")
+    device = torch.device("cuda", 0)
     bandwidth = copy_bandwidth(device)
     rows = []
     for size in arguments.sizes:
@@ -61,22 +62,38 @@ def line(row: dict[str, Any]) -> str:
     return f"{name}  step {row['step_ms']:.4f} ms  floor {row['floor_ms']:.4f}  {row['floor_ms'] / row['step_ms']:.0%}"
 
 
+MADE: dict[tuple[int, int], OneLaunch | NoOneLaunch] = {}  # by width and rows: sizes of one width share it
+
+
+def one_launch_of(model: Any, settings: DecodingSettings, device: torch.device) -> OneLaunch | NoOneLaunch:
+    """The launch, or why there is none."""
+    key = (model.config.d_model, max(settings.num_beams, len(settings.prompt)))
+    if key not in MADE:
+        torch.cuda.set_device(device)  # a thread of its own begins without one
+        try:
+            MADE[key] = make_one_launch(model.config, settings, device, torch.float16)
+        except NoOneLaunch as why:
+            MADE[key] = why
+    return MADE[key]
+
+
 @torch.inference_mode()
 def timed(model: Any, all_beams: list[int], layers: str, device: torch.device) -> list[dict[str, Any]]:
     """A row for each number of beams."""
     rows = []
     launch = load_launch_config(torch.cuda.get_device_name(), model.config.d_model)
     given = [settings_of(model, beams) for beams in all_beams]
-    one: OneLaunch | None = None
+    if layers == "persistent":  # compiled side by side
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda settings: one_launch_of(model, settings, device), given))
     weights = pack_device_weights(model, device, torch.float16) if layers == "triton" else None
     for settings in given:
         row: dict[str, Any] = {"beams": settings.num_beams, "step_ms": None, "prompt_ms": None, "why": None}
         rows.append(row)
         if layers == "persistent":
-            try:
-                one = make_one_launch(model.config, settings, device, torch.float16)
-            except NoOneLaunch as why:
-                row["why"] = str(why)
+            one = one_launch_of(model, settings, device)
+            if isinstance(one, NoOneLaunch):
+                row["why"] = str(one)
                 continue
             weights = None  # before its successor is made
             weights = pack_device_weights(model, device, torch.float16, one)

@@ -1,5 +1,8 @@
 """The engine with its layers in one launch, against transformers; on a CPU that launch is emulated (tests/kernels)."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,9 +216,6 @@ def test_other_work_on_the_gpu_does_not_stop_it(device: torch.device) -> None:
 @pytest.mark.gpu
 def test_a_launch_that_waits_for_ever_is_given_up(device: torch.device, tmp_path: Path) -> None:
     """In a process of its own, for the GPU's context does not survive it: with no patience at all."""
-    import subprocess
-    import sys
-
     script = """
 import torch
 from tests.fused.test_one_launch import captured, speech
@@ -231,5 +231,6 @@ except RuntimeError as error:
     [engine] = [one for one in gc.get_objects() if isinstance(one, DeviceWhisper)]
     print("gave up:", engine.gave_up())
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=environment)
     assert "gave up: True" in done.stdout, done.stdout + done.stderr

@@ -93,10 +93,6 @@ static u32 pack(float low, float high) { return half_bits(low) | half_bits(high)
 static float low_of(u32 word) { return half_value(word); }
 static float high_of(u32 word) { return half_value(word >> 16); }
 
-static u32 pack_half(float low, float high) { return pack(low, high); }
-static float half_low(u32 word) { return low_of(word); }
-static float half_high(u32 word) { return high_of(word); }
-
 static void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
     const std::vector<u32> all = exchanged({a0, a1, a2, a3, b0, b1});
     const int lane = self_->thread % 32;
@@ -112,8 +108,6 @@ static void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 
     }
 }
 
-static void multiply_8(float (&c)[4], u32 a0, u32 a1, u32 b0) { multiply(c, a0, a1, 0, 0, b0, 0); }
-
 static Vec4 load(const void* at) {
     if ((u64)at % 16) { fprintf(stderr, "a load that is not aligned\n"); exit(3); }
     Vec4 v;
@@ -121,11 +115,6 @@ static Vec4 load(const void* at) {
     return v;
 }
 static Vec4 load_shared(const char* at) { return load(at); }
-static u32 load_shared_word(const char* at) { u32 word; memcpy(&word, at, 4); return word; }
-static void store_shared_16(char* at, float value) {
-    const unsigned short word = (unsigned short)half_bits(value);
-    memcpy(at, &word, 2);
-}
 static u32 load_word(const void* at) { return *(volatile const u32*)at; }
 static float load_float(const float* at) { return *(volatile const float*)at; }
 static void store_word(void* at, u32 word) { *(u32*)at = word; }

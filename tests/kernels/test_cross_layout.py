@@ -13,16 +13,17 @@ def check(device: torch.device, dtype: torch.dtype, heads: int, keys: int, layer
     width = heads * HEAD_DIM
     plan = make_plan(width, 4 * width, heads, keys, 5, grid, SHARED)
     assert plan is not None
-    projected = random(device, dtype, 2 * layers, keys, width)
+    projected, bias = random(device, dtype, 2 * layers, keys, width), random(device, dtype, 2 * layers, 1, width)
+    biased = (projected.float() + bias.float()).to(dtype)
     shape = (layers, heads, plan.all_units, 2, 2048)
     out, expected = (torch.zeros(shape, device=device, dtype=dtype) for _ in range(2))
     for layer in range(layers):
-        pack_cross(plan, projected[2 * layer], projected[2 * layer + 1], expected[layer])
+        pack_cross(plan, biased[2 * layer], biased[2 * layer + 1], expected[layer])
     for _ in range(2):
-        cross_layout(projected, out)
+        cross_layout(projected, bias, out)
         assert torch.equal(out, expected)
     out.fill_(float("nan"))
-    cross_layout(projected, out)
+    cross_layout(projected, bias, out)
     assert int(out.isfinite().sum()) == projected.numel()
 
 

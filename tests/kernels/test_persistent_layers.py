@@ -14,7 +14,7 @@ from whisper_speedup.kernels.persistent_layers import (
     pack_layers,
     persistent_layers_reference,
 )
-from whisper_speedup.kernels.persistent_packing import FC2, PackedLayers, pack_cross
+from whisper_speedup.kernels.persistent_packing import PackedLayers, pack_cross
 from whisper_speedup.kernels.persistent_plan import Plan, make_plan
 from whisper_speedup.kernels.stream import Stream
 
@@ -118,7 +118,7 @@ def test_every_weight_has_a_place_of_its_own(width: int) -> None:
     packed = PackedLayers(plan, 1, torch.device("cpu"), torch.float16)
     for index, product in enumerate(plan.products):
         places = packed._place(index)
-        assert len(places.unique()) == len(places) == product.n * product.k // (2 if index == FC2 else 8)
+        assert len(places.unique()) == len(places) == product.n * product.k // 8
         packed.put(0, index, torch.ones(product.n, product.k))
     assert int((packed.packed == 1).sum()) == sum(product.n * product.k for product in plan.products)
 

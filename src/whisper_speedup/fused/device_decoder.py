@@ -86,13 +86,13 @@ class DeviceDecoder:
         else:  # some layers at a time, which stay in L2 until they have been laid out anew
             count, out = self.projected.shape[0], self.projected
         for first in range(0, weight.shape[0], count):
-            some = weight[first : first + count]
-            torch.baddbmm(
-                bias[first : first + count], states.expand(some.shape[0], -1, -1), some.transpose(1, 2),
-                out=out[: some.shape[0]],
-            )  # fmt: skip
-            if persistent is not None:
-                cross_layout(out[: some.shape[0]], self.cross[first // 2 : (first + some.shape[0]) // 2])
+            some, its_bias = weight[first : first + count], bias[first : first + count]
+            rows, columns = states.expand(some.shape[0], -1, -1), some.transpose(1, 2)
+            if persistent is None:
+                torch.baddbmm(its_bias, rows, columns, out=out)
+                continue
+            torch.bmm(rows, columns, out=out[: some.shape[0]])
+            cross_layout(out[: some.shape[0]], its_bias, self.cross[first // 2 : (first + some.shape[0]) // 2])
 
     def prompt(self, tokens: torch.Tensor, max_total: int, min_length: int) -> None:
         """Start an utterance: run the prompt (length <= 8,) int32 at batch 1 and choose the first tokens."""
@@ -163,7 +163,7 @@ class DeviceDecoder:
         vocabulary(
             self.stream, first, sources, projection.weight, projection.w_gamma, projection.offset, self.rules,
             self.state.length, self.peak, self.norm, self.candidates, projection.eps, prompt_length, min_length,
-            **vars(self.launch.vocabulary), pdl=pdl,
+            **vars(self.launch.vocabulary), pdl=pdl, done=self.state.done,
         )  # fmt: skip
         beam_update(
             self.state, self.peak, self.norm, self.candidates, sources, settings.num_beams, self.size, prompt_length,

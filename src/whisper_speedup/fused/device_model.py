@@ -38,7 +38,7 @@ def unserved(settings: DecodingSettings) -> str | None:
     return None
 
 
-STEPS = 4  # in a graph, where one too many costs little
+STEPS = 8  # in a graph, where one too many costs little
 
 
 class DeviceWhisper:

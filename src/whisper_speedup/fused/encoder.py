@@ -90,9 +90,10 @@ class Encoder:
         from whisper_speedup.kernels.residual_norm import residual_norm
 
         def normed(norm: Norm, before: Linear | None, most: float) -> torch.Tensor:
-            return residual_norm(states, before and before.bias, most, norm.weight, norm.bias, norm.eps)
+            bias = before.bias if before is not None else None
+            return residual_norm(states, bias, most, norm.weight, norm.bias, norm.eps)
 
-        before = None
+        before: Linear | None = None
         for layer in self.layers:
             attended = self._attend(layer, normed(layer.attention_norm, before, limit))
             assert layer.out.weight is not None

@@ -26,21 +26,6 @@ DEVICE void pause() { __nanosleep(40); }  // the asking warp leaves the schedule
 #endif
 
 // Numbers of 16 bits: two in a word, the first in its low half.
-DEVICE u32 pack_half(float low, float high) {
-    u32 word;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
-    return word;
-}
-DEVICE float half_low(u32 word) {
-    float value;
-    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}" : "=f"(value) : "r"(word));
-    return value;
-}
-DEVICE float half_high(u32 word) {
-    float value;
-    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, high;}" : "=f"(value) : "r"(word));
-    return value;
-}
 #ifdef BF16
 DEVICE u32 pack(float low, float high) {
     u32 word;
@@ -49,27 +34,32 @@ DEVICE u32 pack(float low, float high) {
 }
 DEVICE float low_of(u32 word) { return __uint_as_float(word << 16); }
 DEVICE float high_of(u32 word) { return __uint_as_float(word & 0xffff0000u); }
-#define MMA(K) "mma.sync.aligned.m16n8" K ".row.col.f32.bf16.bf16.f32"
+#define MMA "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
 #else
-DEVICE u32 pack(float low, float high) { return pack_half(low, high); }
-DEVICE float low_of(u32 word) { return half_low(word); }
-DEVICE float high_of(u32 word) { return half_high(word); }
-#define MMA(K) "mma.sync.aligned.m16n8" K ".row.col.f32.f16.f16.f32"
+DEVICE u32 pack(float low, float high) {
+    u32 word;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+    return word;
+}
+DEVICE float low_of(u32 word) {
+    float value;
+    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, low;}" : "=f"(value) : "r"(word));
+    return value;
+}
+DEVICE float high_of(u32 word) {
+    float value;
+    asm("{.reg .f16 low, high; mov.b32 {low, high}, %1; cvt.f32.f16 %0, high;}" : "=f"(value) : "r"(word));
+    return value;
+}
+#define MMA "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
 #endif
 
 // c (16 x 8) += a (16 x 16) b (16 x 8). Lane 4 g + t holds of a: rows g, g + 8, g, g + 8 and columns 2 t, 2 t + 1 (the
 // last two words: plus 8); of b: column g and the same rows; of c: rows g (c0, c1) and g + 8, columns 2 t, 2 t + 1.
 DEVICE void multiply(float (&c)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm volatile(MMA("k16") " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm volatile(MMA " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-
-// The same for a (16 x 8) and b (8 x 8): the first two words of a, the first of b.
-DEVICE void multiply_8(float (&c)[4], u32 a0, u32 a1, u32 b0) {
-    asm volatile(MMA("k8") " {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a0), "r"(a1), "r"(b0));
 }
 
 // From and to L2 and past L1, which does not see what other SMs write.
@@ -95,8 +85,6 @@ DEVICE int load_int(const int* at) { return (int)load_word(at); }
 DEVICE float load_16(const unsigned short* at) { return low_of((u32)__ldcg(at)); }
 DEVICE void store_16(unsigned short* at, float value) { *at = (unsigned short)pack(value, 0.0f); }
 DEVICE Vec4 load_shared(const char* at) { return *(const Vec4*)at; }
-DEVICE u32 load_shared_word(const char* at) { return *(const u32*)at; }
-DEVICE void store_shared_16(char* at, float value) { *(unsigned short*)at = (unsigned short)pack(value, 0.0f); }
 
 // Counters that blocks of one launch share.
 DEVICE void add_one(u32* counter) { asm volatile("red.relaxed.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory"); }
@@ -120,11 +108,23 @@ DEVICE void barriers_visible() { asm volatile("fence.mbarrier_init.release.clust
 DEVICE void expect(u64* barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
+#ifdef KEEP_STREAMS
 DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 }
+#else
+// What is streamed leaves L2 first: nobody reads it again in this step, and what blocks hand to each other must stay there.
+DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
+    u64 policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+                 : "memory");
+}
+#endif
 DEVICE bool barrier_test(u64* barrier, u32 parity) {
     u32 done;
     asm volatile(

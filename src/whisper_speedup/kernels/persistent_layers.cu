@@ -13,9 +13,6 @@ DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
 DEVICE constexpr int groups_of(int k) { return (k / 32 + WARPS - 1) / WARPS; }  // of 32 of K, a warp's
 DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
 DEVICE constexpr int greatest(int a, int b) { return a > b ? a : b; }
-// Of fc2 a block has all rows and the columns that go with its own of the hidden layer: 8 by 8, and for each warp pairs of
-// 16 of the rows.
-constexpr int INNER = (columns_of(FFN) + 7) / 8 * 8, PAIRS = (WIDTH + 255) / 256;
 constexpr int REDUCE = 16 * tiles_of(greatest(FFN, 3 * WIDTH)) + 4;  // twice this is 8 more than a multiple of 32:
 constexpr int PART = HEAD + 8;                                      // lanes write to banks of their own; likewise
 constexpr int SCRATCH = WARPS * greatest(EVEN * REDUCE, ROWS * PART);  // floats
@@ -23,31 +20,28 @@ constexpr int PARTS = greatest((WIDTH + 7) / 8, 256);                // room of 
 constexpr int STATS = 2 * WARPS * EVEN;                              // floats: two numbers a warp and row
 
 // What blocks hand to each other in a layer, numbers of 16 bits, (rows, N) each; then the shares of cross-attention, fp32.
-// Behind all layers' records lie fc2's shares: for each block's columns a line from every block, pairs of rows in a word.
 constexpr int INPUT = 0, QKV = INPUT + ROWS * WIDTH, ATTENDED = QKV + 3 * ROWS * WIDTH, AFTER_SELF = ATTENDED + ROWS * WIDTH;
 constexpr int QUERY = AFTER_SELF + ROWS * WIDTH, CONTEXT = QUERY + ROWS * WIDTH, AFTER_CROSS = CONTEXT + ROWS * WIDTH;
-constexpr int PARTIAL = AFTER_CROSS + ROWS * WIDTH;
+constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN;
 constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;
-constexpr int LINE = (columns_of(WIDTH) * (EVEN / 2) + 3) / 4 * 4;  // words
 constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
-// A product's weights come in pieces of whole groups (fc2's: pairs), each in a slot of its own.
+// A product's weights come in pieces of whole groups, each in a slot of its own.
 struct Piece {
     int groups, count, bytes;  // groups in a piece, pieces of a product, bytes of one
     DEVICE constexpr Piece(int columns, int all)
         : groups(greatest(1, least(all, PIECE / (64 * columns)))), count((all + groups - 1) / groups), bytes(64 * columns * groups) {}
 };
 constexpr Piece QKV_PIECE(columns_of(3 * WIDTH), groups_of(WIDTH)), SQUARE_PIECE(columns_of(WIDTH), groups_of(WIDTH));
-constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(INNER, PAIRS);
+constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(columns_of(WIDTH), groups_of(FFN));
 constexpr int LAYER_PIECES = QKV_PIECE.count + 3 * SQUARE_PIECE.count + FC1_PIECE.count + FC2_PIECE.count;
 constexpr int SLOT = (greatest(greatest(QKV_PIECE.bytes, SQUARE_PIECE.bytes), greatest(FC1_PIECE.bytes, FC2_PIECE.bytes)) + 127) / 128 * 128;
 constexpr int LAYER_BYTES = QKV_PIECE.bytes * QKV_PIECE.count + 3 * SQUARE_PIECE.bytes * SQUARE_PIECE.count +
                             FC1_PIECE.bytes * FC1_PIECE.count + FC2_PIECE.bytes * FC2_PIECE.count;
 
-// Shared memory: rings, keys and values, the scratch and its numbers, barriers, counts, whom to tell when giving up, the
-// block's columns of the hidden layer (8 rows, INNER).
+// Shared memory: rings, keys and values, the scratch and its numbers, barriers, counts, whom to tell when giving up.
 constexpr int BARRIERS = WARPS * SLOTS * SLOT + WARPS * UNITS * UNIT + 4 * (SCRATCH + STATS);
-constexpr int COUNTS = BARRIERS + 8 * WARPS * (SLOTS + 4), TELL = COUNTS + 4 * 2 * WARPS, HIDDEN = TELL + 8;
+constexpr int COUNTS = BARRIERS + 8 * WARPS * (SLOTS + 4), TELL = COUNTS + 4 * 2 * WARPS;
 
 DEVICE void impatient(int& tries) {
     give_way();
@@ -151,7 +145,7 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
     }
 }
 
-// When it is worth looking for what all blocks hand over to all: a count of blocks that have written theirs. It orders nothing. A
+// When it is worth looking for what all blocks hand over: a count of blocks that have written theirs. It orders nothing. A
 // fence before it would wait for every copy that is on its way to this multiprocessor, and those never cease; so the words
 // themselves say whether they are there (fetch), and the count only spares the memory the looking.
 struct Gate {
@@ -588,132 +582,11 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
     }
 }
 
-// fc2 without a gate before it: a block multiplies its own columns of the hidden layer, which no other block has seen, with
-// the columns of W2 that go with them, for every row of W2, and hands each block the shares of its columns. A word is two
-// rows' fp16; the lowest bit of each half is a tag that changes from layer to layer and launch to launch, so that nothing
-// need be emptied: every word is written in every layer, and before the next layer's is, whoever read it has answered.
-constexpr u32 TAGS = 0x00010001u;
-DEVICE u32 tag_of(u32 epoch) { return (epoch & 1) | (epoch >> 1 & 1) << 16; }
-
-// To the nearest number of one bit less than fp16 has.
-DEVICE float one_bit_less(float value) {
-    const u32 word = as_word(value);
-    return (word & 0x7f800000u) == 0x7f800000u ? value : as_float((word + 0x1fffu + (word >> 14 & 1)) & 0xffffc000u);
-}
-
-DEVICE void hand_out(u32* shares, int n, int pair, float first, float second, u32 tag) {
-    if (n >= WIDTH || pair >= EVEN / 2) return;
-    const int owner = ((n / 2 + 1) * GRID - 1) / (WIDTH / 2), column = n - 2 * begin_of(WIDTH / 2, owner, GRID);
-    const u32 word = pack_half(one_bit_less(first), one_bit_less(second)) & ~TAGS;
-    store_word(shares + ((u64)owner * GRID + block_index()) * LINE + column * (EVEN / 2) + pair, word | tag);
-}
-
-DEVICE void fc2_shares(Ring& ring, u32* shares, u32 tag, const Shared& shared) {
-#ifdef BARRIERS_ONLY
-    return;
-#endif
-    const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
-    const char* hidden = shared_memory() + HIDDEN + (g * INNER + 2 * t) * 2;
-    u32 b[INNER / 8];
-#pragma unroll
-    for (int i = 0; i < INNER / 8; ++i) b[i] = load_shared_word(hidden + 16 * i);
-#pragma unroll
-    for (int p = 0; p < FC2_PIECE.count; ++p) {
-#ifdef TIMELINE
-        const long long before = clock64();
-#endif
-        barrier_wait(shared.full + ring.at, ring.parity);
-#ifdef TIMELINE
-        ring.stall += clock64() - before;
-#endif
-        const char* at = shared.ring + ring.at * SLOT + lane * 16;
-#pragma unroll
-        for (int i = 0; i < FC2_PIECE.groups && p * FC2_PIECE.groups + i < PAIRS; ++i) {
-            u32 w[INNER / 2];
-#pragma unroll
-            for (int v = 0; v < INNER / 8; ++v) {
-                const Vec4 four = load_shared(at + i * 64 * INNER + v * 512);
-                w[4 * v] = four.x, w[4 * v + 1] = four.y, w[4 * v + 2] = four.z, w[4 * v + 3] = four.w;
-            }
-#pragma unroll
-            for (int tile = 0; tile < 2; ++tile) {
-                const u32* a = w + tile * (INNER / 4);
-                float sum[4] = {};
-#pragma unroll
-                for (int k = 0; k < INNER / 16; ++k) multiply(sum, a[4 * k], a[4 * k + 1], a[4 * k + 2], a[4 * k + 3], b[2 * k], b[2 * k + 1]);
-                if (INNER % 16) multiply_8(sum, a[INNER / 16 * 4], a[INNER / 16 * 4 + 1], b[INNER / 8 - 1]);
-                const int n = 16 * (2 * (warp * PAIRS + p * FC2_PIECE.groups + i) + tile) + g;
-                hand_out(shares, n, t, sum[0], sum[1], tag);
-                hand_out(shares, n + 8, t, sum[2], sum[3], tag);
-            }
-        }
-        if (++ring.at == SLOTS) ring.at = 0, ring.parity ^= 1;
-        ++ring.pieces;
-        sync_warp();
-        if (lane == 0) store_shared_int(shared.read, ring.pieces);
-    }
-}
-
-// The shares of this block's columns, summed over blocks: within a thread, over a warp's lanes, then over warps in
-// `gathered_shares`, always in the same order.
-DEVICE void gather_shares(const u32* shares, int columns, u32 tag, const Shared& shared) {
-    constexpr int PARTS_OF_LINE = LINE / 4;
-    constexpr int SPREAD = PARTS_OF_LINE <= 1 ? 1 : PARTS_OF_LINE <= 2 ? 2 : PARTS_OF_LINE <= 4 ? 4 : PARTS_OF_LINE <= 8 ? 8 : PARTS_OF_LINE <= 16 ? 16 : 32;
-    constexpr int AT_ONCE = THREADS / SPREAD, ROUNDS = (GRID + AT_ONCE - 1) / AT_ONCE;
-    static_assert(PARTS_OF_LINE <= 32, "a line is more than a warp's words");
-#ifdef BARRIERS_ONLY
-    return;
-#endif
-    const int thread = thread_index(), lane = thread % 32, warp = thread / 32, part = thread % SPREAD, from = thread / SPREAD;
-    const int valid = columns * (EVEN / 2) - 4 * part;  // of this thread's four words
-    const u32* at = shares + (u64)block_index() * GRID * LINE + 4 * part;
-    Vec4 in[ROUNDS];
-#pragma unroll
-    for (int i = 0; i < ROUNDS; ++i) {
-        const int block = from + i * AT_ONCE;
-        if (valid > 0 && block < GRID) in[i] = load(at + (u64)block * LINE);
-    }
-    float sum[8] = {};
-#pragma unroll
-    for (int i = 0; i < ROUNDS; ++i) {
-        const int block = from + i * AT_ONCE;
-        if (valid <= 0 || block >= GRID) continue;
-#ifndef NO_GATE
-        int tries = 0;
-        while (((in[i].x ^ tag) & TAGS) || (valid > 1 && ((in[i].y ^ tag) & TAGS)) || (valid > 2 && ((in[i].z ^ tag) & TAGS)) ||
-               (valid > 3 && ((in[i].w ^ tag) & TAGS))) {
-            impatient(tries);
-            in[i] = load(at + (u64)block * LINE);
-        }
-#endif
-        const u32 words[4] = {in[i].x & ~TAGS, in[i].y & ~TAGS, in[i].z & ~TAGS, in[i].w & ~TAGS};
-#pragma unroll
-        for (int w = 0; w < 4; ++w) sum[2 * w] += half_low(words[w]), sum[2 * w + 1] += half_high(words[w]);
-    }
-#pragma unroll
-    for (int mask = SPREAD; mask < 32; mask *= 2) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) sum[i] += shuffle_xor(sum[i], mask);
-    }
-    if (lane < SPREAD && part < PARTS_OF_LINE) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) shared.scratch[(warp * LINE + 4 * part) * 2 + i] = sum[i];
-    }
-    sync_block();
-}
-
-DEVICE float gathered_shares(const Shared& shared, int row, int column) {
-    float sum = 0.0f;
-#pragma unroll
-    for (int warp = 0; warp < WARPS; ++warp) sum += shared.scratch[(warp * LINE + column * (EVEN / 2)) * 2 + row];
-    return sum;
-}
-
 KERNEL persistent_layers(const char* packed, const float* vectors, const unsigned short* embedding, const unsigned short* places,
                          const int* tokens, const int* start_at, const int* ancestry, unsigned short* keys,
                          unsigned short* values, const char* cross, unsigned short* exchange, float* residual,
-                         unsigned short* last_scaled, float* last_sums, u32* counters, const int* done, u32* gave_up, int layers, int rows, int beams,
-                         int positions, int source_positions, int prompt, double eps
+                         unsigned short* last_scaled, float* last_sums, u32* counters, const int* done, u32* gave_up, int layers,
+                         int rows, int beams, int positions, int source_positions, int prompt, double eps
 #ifdef TIMELINE
                          , long long* timeline
 #endif
@@ -730,9 +603,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     }
     // Two sets of records: this launch hands over in one and empties the other for the next.
     const u64 set = (u64)layers * RECORD;
-    const u32 launches = load_word(counters + 2), odd = launches & 1;
-    u32* shares = (u32*)(exchange + 2 * set);
-    for (int i = thread; i < 8 * INNER / 2; i += 32 * (WARPS + 1)) store_shared_int((int*)(shared_memory() + HIDDEN) + i, 0);
+    const u32 odd = load_word(counters + 2) & 1;
     sync_all();
     if (warp == WARPS) {
         ask(packed, cross, (char*)(exchange + (odd ? 0 : set)), layers, lane);
@@ -764,7 +635,6 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     constexpr int VECTORS = 11 * WIDTH + 2 * FFN;
     for (int layer = 0; layer < layers; ++layer, record += RECORD) {
         float* partial = (float*)(record + PARTIAL);
-        const u32 tag = tag_of(launches * layers + layer);
         // qkv: sums of weights, offset (3 each) | out: bias | query: sums, offset | out: bias | fc1: sums, offset (FFN each)
         // | fc2: bias
         const float* qkv_v = vectors + WIDTH + (u64)layer * VECTORS;
@@ -797,7 +667,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                     hand_over(record + QKV + row * 3 * WIDTH, thirds.first + n, y[i], live);
                 }
             }
-            sync_block();  // no gate: one head of one row needs few words, and few blocks need the same
+            gate.arrive();
             MARK(ring);
             // For the steps to come.
             const long long slot = (prompt ? (long long)(start + row) * beams : (long long)start * beams + row) * WIDTH + layer_keys;
@@ -811,6 +681,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const SelfAttention self{record + QKV, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
             EarlyKeys early;
             early.ask(self, block);
+            gate.wait();
             MARK(ring);
 #ifndef BARRIERS_ONLY
             self_attention(self, early, record + ATTENDED, shared);
@@ -836,14 +707,17 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const Statistics norm(shared, row, (float)eps);
             const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
             hand_over(record + QUERY + row * WIDTH, column, y, mine);
-            sync_block();  // no gates here and behind the shares, as behind qkv
+            gate.arrive();
             MARK(ring);
         }
+        gate.wait();
         MARK(ring);
 #ifndef BARRIERS_ONLY
         if (block < HEADS * HEAD_BLOCKS) cross_attention(record + QUERY, rows, source_positions, layer, partial, shared);
 #endif
+        gate.arrive();
         MARK(ring);
+        gate.wait();
         MARK(ring);
 #ifndef BARRIERS_ONLY
         merge(partial, rows, record + CONTEXT);
@@ -880,18 +754,18 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                     const bool live = n < inner.count;
                     float y = live ? norm.scale * (gathered(shared, row, n) - norm.mean * sums[i]) + offset[i] : 0.0f;
                     y = 0.5f * y * (1.0f + erff(y * 0.7071067811865476f));
-                    if (live) store_shared_16(shared_memory() + HIDDEN + (row * INNER + n) * 2, y);
+                    hand_over(record + HIDDEN + row * FFN, inner.first + n, y, live);
                 }
             }
-            sync_block();
-            fc2_shares(ring, shares, tag, shared);
+            gate.arrive();
             MARK(ring);
         }
         {
             const float bias = mine ? fc2_v[column] : 0.0f;
+            gate.wait();
             MARK(ring);
-            gather_shares(shares, own.count, tag, shared);
-            if (mine) x += gathered_shares(shared, row, lane) + bias;
+            product<FFN, WIDTH, false>(ring, record + HIDDEN, rows, shared);
+            if (mine) x += gathered(shared, row, lane) + bias;
             if (layer + 1 < layers) {
                 hand_over(record + RECORD + INPUT + row * WIDTH, column, x, mine);
                 gate.arrive();
@@ -904,5 +778,5 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     }
     // The last block to end makes the counters ready for the next launch: by then all have passed every gate.
     sync_block();
-    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0, counters[2] = launches + 1;
+    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0, counters[2] = odd ^ 1;
 }

@@ -166,9 +166,7 @@ class PersistentLayers:
     def __init__(self, packed: PackedLayers, eps: float, launch: Launch) -> None:
         plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
-        count = 2 * packed.layers * plan.record + 2 * plan.shares
-        # Empty words, and none with the first layer's tag.
-        self.exchange = torch.full((count,), -1, device=device, dtype=torch.int16)
+        self.exchange = torch.full((2 * packed.layers * plan.record,), -1, device=device, dtype=torch.int16)  # empty
         self.counters = torch.zeros(3, device=device, dtype=torch.int32)
         # The host's own memory: it can be read when the GPU no longer answers.
         self.gave_up = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")

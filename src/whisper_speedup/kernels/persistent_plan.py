@@ -16,8 +16,7 @@ PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given u
 @dataclass(frozen=True)
 class Product:
     """A matrix (N, K) cut for the blocks and warps: each block `columns` (the last of them maybe padding), each warp
-    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`. fc2 is cut the other way: each block `columns` of K,
-    each warp `groups` of 32 of N."""
+    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`."""
 
     n: int
     k: int
@@ -45,11 +44,6 @@ def cut(n: int, k: int, grid: int) -> Product:
     return Product(n, k, 2 * -(-(n // 2) // grid), -(-(k // 32) // WARPS))
 
 
-def cut_inner(n: int, k: int, grid: int) -> Product:
-    """How fc2 (N, K) is cut: a block has the columns that go with its own of fc1, padded to whole eights."""
-    return Product(n, k, -(-cut(k, n, grid).columns // 8) * 8, -(-n // (32 * WARPS)))
-
-
 @dataclass(frozen=True)
 class Plan:
     """How a decoder is spread over `grid` blocks.
@@ -74,7 +68,7 @@ class Plan:
         """A layer's matrices in reading order: qkv, out, query, out, fc1, fc2."""
         width, ffn, grid = self.width, self.ffn, self.grid
         square = cut(width, width, grid)
-        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut_inner(width, ffn, grid)
+        return cut(3 * width, width, grid), square, square, square, cut(ffn, width, grid), cut(width, ffn, grid)
 
     @property
     def layer_bytes(self) -> int:
@@ -95,12 +89,7 @@ class Plan:
     def record(self) -> int:
         """Numbers of 16 bits that blocks hand to each other in a layer."""
         partial = 2 * self.heads * self.head_blocks * self.rows * (HEAD + 2)
-        return (self.rows * 9 * self.width + partial + 7) // 8 * 8
-
-    @property
-    def shares(self) -> int:
-        """Words of fc2's shares: a line for each pair of blocks."""
-        return self.grid**2 * (-(-self.products[1].columns * (-(-self.rows // 2)) // 4) * 4)
+        return (self.rows * (9 * self.width + self.ffn) + partial + 7) // 8 * 8
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
@@ -132,10 +121,8 @@ def _slot(products: tuple[Product, ...]) -> int:
 
 
 def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
-    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts, an address, the
-    block's columns of the hidden layer."""
-    columns = -(-max(product.columns for product in products[:5]) // 16) * 16
+    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts, an address."""
+    columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
-    hidden = 8 * products[5].columns * 2
     scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS + 8 + hidden
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS + 8
