@@ -19,7 +19,7 @@ from whisper_speedup.kernels.persistent_plan import Plan, make_plan
 from whisper_speedup.kernels.stream import Stream
 
 # x is handed over in fp16 a dozen times a layer, and the norms' gamma is rounded into the weights.
-TOLERANCE = 2e-3
+TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # which has 3 bits less
 
 
 class Case:
@@ -78,13 +78,13 @@ class Case:
             ours = (self.keys.clone(), self.values.clone())
             run(stream, *ours, done=0)
             found.append(stream.residual[:rows].clone())
-            assert relative_error(found[-1], expected) < TOLERANCE
-            assert relative_error(stream.scaled[:rows], expected * self.gamma.float()) < TOLERANCE
+            assert relative_error(found[-1], expected) < TOLERANCE[self.dtype]
+            assert relative_error(stream.scaled[:rows], expected * self.gamma.float()) < TOLERANCE[self.dtype]
             sums = stream.sums[:, : self.plan.grid, :rows].sum(1)
             torch.testing.assert_close(sums[0], found[-1].sum(1), atol=1e-2, rtol=1e-3)
             torch.testing.assert_close(sums[1], found[-1].square().sum(1), atol=1e-2, rtol=1e-3)
             for mine, theirs in zip(ours, (keys, values), strict=True):
-                assert relative_error(mine, theirs) < TOLERANCE
+                assert relative_error(mine, theirs) < TOLERANCE[self.dtype]
             before = [one.clone() for one in (stream.residual, *ours)]
             run(stream, *ours, done=1)  # behind the search's end nothing is written, and the next launch is as good
             assert all(torch.equal(*pair) for pair in zip(before, (stream.residual, *ours), strict=True))

@@ -78,6 +78,9 @@ class DeviceWhisper:
         self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=self.device)
         self.prompt_length = len(settings.prompt)
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
+        self.steps = settings.max_total(0) - self.prompt_length - 1  # at most, behind the prompt
+        self.several: dict[int, int] = {}  # how many graphs of so many steps make those
+        self.pause_s = 0.0
 
     def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
         """Another one over the same packed weights, with buffers and graphs of its own."""
@@ -131,12 +134,14 @@ class DeviceWhisper:
             with torch.cuda.graph(graph, pool=pool):
                 run()
             self.graphs[name] = graph
-        if several:
+        sizes = ((STEPS, self.steps // STEPS), (self.steps % STEPS, 1)) if several else ()
+        self.several = {count: times for count, times in sizes if count and times}
+        for count in self.several:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
-                for _ in range(STEPS):
+                for _ in range(count):
                     work["step"]()
-            self.graphs["steps"] = graph
+            self.graphs[f"{count} steps"] = graph
         torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
@@ -154,7 +159,8 @@ class DeviceWhisper:
         """Decode one window of features; later segments of one utterance are rare and run without graphs."""
         settings = self.settings
         self.features.copy_(window)
-        if self.use_graphs and segment == 0 and not longest:
+        replayed = self.use_graphs and segment == 0 and not longest
+        if replayed:
             self._replay()
             decoder = self.decoder
         else:
@@ -165,7 +171,7 @@ class DeviceWhisper:
             decoder.prompt(self.prompt, *limits)
             while not int(decoder.state.done):
                 decoder.step(self.prompt_length, *limits)
-        tokens, score = read_hypothesis(decoder.state)
+        tokens, score = read_hypothesis(decoder.state, fetched=replayed)
         if not score > -1.0e8:
             raise NotANumberError("measure.fused.precision", self.weights.embedding.dtype != torch.float32)
         ended = tokens[-1] == settings.eos
@@ -191,9 +197,9 @@ class DeviceWhisper:
             with self.part("steps"):
                 self.graphs[name].replay()
 
-        count = self.settings.max_total(0) - self.prompt_length - 1
-        several = 0
-        if "steps" in self.graphs and self.part is unwatched:  # a stopwatch counts steps
-            several, count = divmod(count, STEPS)
-        names = ["steps"] * several + ["step"] * count
-        run_ahead([partial(start, name) for name in names], done, self.device)
+        names = ["step"] * self.steps
+        if self.several and self.part is unwatched:  # a stopwatch counts steps
+            # The short one first, so that those behind it keep the GPU busy while the host sleeps.
+            names = [f"{count} steps" for count, times in sorted(self.several.items()) for _ in range(times)]
+        starts = [partial(start, name) for name in names]
+        self.pause_s = run_ahead(starts, done, self.device, self.decoder.state.fetch, self.pause_s)

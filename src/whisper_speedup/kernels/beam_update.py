@@ -43,7 +43,7 @@ class BeamState:
         self.length, self.position, self.done = ints(1), ints(1), ints(1)
         self.tokens = ints(SLOTS)
         self.scores = torch.zeros(SLOTS, device=device)
-        # What the host reads at the end lies together, for one copy.
+        # What the host reads at the end lies together, for one copy into memory of its own.
         self.result = ints(4 * SLOTS + 2 * positions * SLOTS)
         scores, lengths, parents, tokens, history = self.result.split([SLOTS] * 4 + [2 * positions * SLOTS])
         self.finished_scores = scores.view(torch.float32)
@@ -52,6 +52,11 @@ class BeamState:
         self.ancestry = ints(SLOTS, positions)
         pinned = device.type == "cuda"
         self.host_done = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
+        self.host_result = torch.zeros(self.result.shape, dtype=torch.int32, pin_memory=pinned)
+
+    def fetch(self) -> None:
+        """Start the copy that `read_hypothesis` reads; nothing waits for it here."""
+        self.host_result.copy_(self.result, non_blocking=True)
 
     def reset(self, prompt_length: int) -> None:
         """Ready for a new utterance: the prompt is in slot 0 of every position."""
@@ -291,9 +296,12 @@ def beam_update(
     )  # fmt: skip
 
 
-def read_hypothesis(state: BeamState) -> tuple[list[int], float]:
-    """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history."""
-    result = state.result.cpu()
+def read_hypothesis(state: BeamState, fetched: bool = False) -> tuple[list[int], float]:
+    """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history.
+
+    `fetched`: its copy has been made and waited for.
+    """
+    result = state.host_result if fetched else state.result.cpu()
     scores, lengths, parents_of, lasts, history = result.split([SLOTS] * 4 + [result.numel() - 4 * SLOTS])
     length, parent, last = int(lengths[0]), int(parents_of[0]), int(lasts[0])
     score = float(scores.view(torch.float32)[0])
