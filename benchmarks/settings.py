@@ -10,7 +10,8 @@ def measure_params(
     slots: int | str = "auto", **baseline: Any,
 ) -> MeasureParams:  # fmt: skip
     """The `measure` section of a profile: the notebook's baseline, changed by `baseline`. `tune`: never by default, so
-    that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision. `slots`: of fused_batch."""
+    that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision. `slots`:
+    fused_batch's."""
     return MeasureParams.model_validate(
         {
             "device": device, "threads": None, "warmup": 1, "repeats": 1, "rounds": None,

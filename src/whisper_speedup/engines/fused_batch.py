@@ -1,4 +1,4 @@
-"""Our engine with many utterances in flight: fixed slots, filled again as utterances end, behind the BatchEngine Protocol.
+"""Our engine with many utterances in flight: fixed slots, filled again as utterances end, behind BatchEngine.
 
 On a GPU in half precision the slots' kernels (fused/batch_device.py), else plain torch (fused/batch_plain.py).
 """
@@ -153,7 +153,7 @@ class FusedBatch:
             return Job(utterance.index, error)
         if self.device.type == "cuda" and features.device.type == "cpu":
             features = features.pin_memory()
-        return Job(utterance.index, features)
+        return Job(utterance.index, features, utterance.max_length)
 
     def _run(self, waiting: Waiting[Job]) -> Iterator[tuple[int, Outcome]]:
         setting = f"measure.{self.name}.precision"

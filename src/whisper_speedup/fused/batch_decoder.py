@@ -87,18 +87,20 @@ class BatchDecoder:
         self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=device)
         self.prompt_length = len(settings.prompt)
         self.first_row = (self.prompt_length - 1) % beams
+        value_biases = weights.cross_bias[1::2, 0].float()
         self.cross_out_biases = [
-            (layer.cross_out.bias.float() + layer.cross_out.weight.float() @ weights.cross_bias[2 * index + 1, 0].float())
-            for index, layer in enumerate(weights.layers)
-        ]  # fmt: skip
+            layer.cross_out.bias.float() + layer.cross_out.weight.float() @ bias
+            for layer, bias in zip(weights.layers, value_biases, strict=True)
+        ]
 
-    def start(self, slot: int, encoder_states: torch.Tensor) -> None:
-        """Put an utterance into `slot`: its encoder states (source positions, d) to every layer's keys and values."""
+    def start(self, slot: int, encoder_states: torch.Tensor, limit: int) -> None:
+        """Put an utterance into `slot`: its encoder states (source positions, d) to every layer's keys and values, and
+        the longest sequence it may reach, prompt included."""
         weight = self.weights.cross_weight
         torch.bmm(
             encoder_states.expand(weight.shape[0], -1, -1), weight.transpose(1, 2), out=self.cross[slot]
         )  # fmt: skip
-        self.state.start(slot, self.prompt_length, self.first_row)
+        self.state.start(slot, self.prompt_length, self.first_row, limit)
 
     def step(self, slots: int, min_length: int) -> None:
         """One step of the first `slots` slots, and for those that end with it their results to the host's memory."""
@@ -145,7 +147,7 @@ class BatchDecoder:
         beam_update(
             state, self.peak[:slots], self.norm[:slots], self.candidates[:slots], beams, beams, self.size,
             self.prompt_length, settings.max_total(0), settings.eos, settings.length_penalty, settings.early_stopping,
-            launch.update_warps, first_row=self.first_row,
+            launch.update_warps, first_row=self.first_row, limits=state.limits,
         )  # fmt: skip
         collect(state, slots)
 

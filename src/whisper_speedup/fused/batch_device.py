@@ -5,12 +5,13 @@ started. A slot that ended is found one step late; that step leaves it out, so i
 """
 
 from collections import deque
+from collections.abc import Callable
 
 import torch
 
 from whisper_speedup.fused.batch_decoder import BatchDecoder, BatchLaunch, slot_bytes
 from whisper_speedup.fused.batch_encoder import BatchEncoder
-from whisper_speedup.fused.batch_stream import Ended, StreamTimes, hypothesis_of
+from whisper_speedup.fused.batch_stream import Ended, StreamTimes, hypothesis_of, limit_of
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.settings import DecodingSettings
@@ -38,7 +39,8 @@ class DeviceSlots:
         self.deciding = self.sizes[0] + 1
         self.together = min(ENCODED_TOGETHER, slots)
         self.decoder = BatchDecoder(whisper.weights, settings, whisper.source_positions, slots, launch)
-        self.encoder = BatchEncoder(whisper.encoder)
+        # On a CPU encoder.py's weights are packed for it, and several utterances at once gain nothing.
+        self.encoder = BatchEncoder(whisper.encoder) if self.timed else None
         self.features = torch.zeros(self.together, whisper.mels, whisper.frames, device=self.device)
         shape = (self.together, whisper.source_positions, whisper.weights.embedding.shape[1])
         self.states = torch.zeros(shape, device=self.device, dtype=whisper.dtype)
@@ -58,7 +60,7 @@ class DeviceSlots:
     @torch.inference_mode()
     def capture(self) -> None:
         """Compile every kernel and capture every graph. Part of warming up; takes seconds."""
-        work = {("step", size): self._run_step for size in self.sizes}
+        work: dict[tuple[str, int], Callable[[int], None]] = {("step", size): self._run_step for size in self.sizes}
         work |= {("encode", count): self._run_encode for count in {1, self.together}}
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
@@ -81,9 +83,9 @@ class DeviceSlots:
         self.decoder.step(size, self.settings.min_length)
 
     def _run_encode(self, count: int) -> None:
-        if self.device.type == "cuda":
+        if self.encoder is not None:
             self.states[:count].copy_(self.encoder(self.features[:count]))
-        else:  # encoder.py's weights are packed for a CPU there
+        else:
             for index in range(count):
                 self.states[index].copy_(self.whisper.encoder(self.features[index : index + 1]))
 
@@ -105,10 +107,10 @@ class DeviceSlots:
         return list(self.states[: len(features)])
 
     @torch.inference_mode()
-    def start(self, slot: int, states: torch.Tensor) -> None:
-        """Put an utterance into a free slot: its cross-attention keys and values, and the search's start."""
+    def start(self, slot: int, states: torch.Tensor, max_length: int | None = None) -> None:
+        """See Slots: its cross-attention keys and values, and the search's start."""
         begin = self._mark()
-        self.decoder.start(slot, states)
+        self.decoder.start(slot, states, limit_of(self.settings, len(self.settings.prompt), max_length))
         self._span("encoder", begin)
 
     @torch.inference_mode()

@@ -46,16 +46,22 @@ class BatchEncoder:
                 attended = scaled_dot_product_attention(query, key, value)
             product = _product(attended.transpose(1, 2).reshape(count * positions, width), layer.out.weight)
             norm = layer.mlp_norm
-            add_norm(residual, product, layer.out.bias, norm.weight, norm.bias, normed, norm.eps)
-            hidden = bias_gelu(_product(normed, layer.fc1.weight), layer.fc1.bias)
+            add_norm(residual, product, _there(layer.out.bias), norm.weight, norm.bias, normed, norm.eps)
+            hidden = bias_gelu(_product(normed, layer.fc1.weight), _there(layer.fc1.bias))
             product = _product(hidden, layer.fc2.weight)
-            add_norm(residual, product, layer.fc2.bias, follower.weight, follower.bias, normed, follower.eps, limit)
+            add_norm(
+                residual, product, _there(layer.fc2.bias), follower.weight, follower.bias, normed, follower.eps, limit
+            )
         return normed.view(count, positions, width)
 
 
 def _product(x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-    assert weight is not None, "an encoder whose weights are packed for a CPU"
-    return torch.mm(x, weight.T)
+    return torch.mm(x, _there(weight).T)
+
+
+def _there(tensor: torch.Tensor | None) -> torch.Tensor:
+    assert tensor is not None, "an encoder whose weights are packed for a CPU"
+    return tensor
 
 
 def _joined(layer: EncoderLayer, name: str) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from whisper_speedup.fused.batch_stream import Ended, StreamTimes
+from whisper_speedup.fused.batch_stream import Ended, StreamTimes, limit_of
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.decoder import batch_step, prefill
@@ -46,7 +46,7 @@ class PlainSlots:
         return states
 
     @torch.inference_mode()
-    def start(self, slot: int, encoded: torch.Tensor) -> None:
+    def start(self, slot: int, encoded: torch.Tensor, max_length: int | None = None) -> None:
         """See Slots: the prompt runs at once, by itself."""
         begin = self._now()
         whisper, settings, cache = self.whisper, self.settings, self.caches[slot]
@@ -55,7 +55,7 @@ class PlainSlots:
         begin = self._now()
         prompt = whisper.prompt_of(cache)
         kind = BeamSearch if settings.num_beams > 1 else GreedySearch
-        search = kind(settings, whisper.suppression, len(prompt), settings.max_total(0))
+        search = kind(settings, whisper.suppression, len(prompt), limit_of(settings, len(prompt), max_length))
         logits = prefill(whisper.weights, cache, torch.tensor(prompt, device=whisper.device))
         self.searches[slot] = search
         self._advance(slot, logits)

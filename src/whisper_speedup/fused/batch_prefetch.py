@@ -12,16 +12,15 @@ from typing import Generic, Protocol, TypeVar
 
 Source = TypeVar("Source")
 Ready = TypeVar("Ready")
-Result = TypeVar("Result", covariant=True)
 
 
-class Waiting(Protocol[Result]):
+class Waiting(Protocol[Ready]):
     """Where a stream takes its utterances from."""
 
     def at_least(self, count: int) -> int:
         """How many there are, at most `count` counted. Waits until that is known."""
 
-    def take(self, count: int, wait: bool) -> list[Result]:
+    def take(self, count: int, wait: bool) -> list[Ready]:
         """The next `count`, fewer where no more come. Without `wait`: none where they are not ready yet."""
 
 

@@ -30,7 +30,7 @@ class Ended:
 
 @dataclass
 class StreamTimes:
-    """Seconds in the encoder (cross-attention's keys and values included) and in the decoder, and steps, of a stream."""
+    """Of a stream: seconds in the encoder, cross-attention's keys and values included, and in the decoder; steps."""
 
     encoder_s: float = 0.0
     decoder_s: float = 0.0
@@ -60,8 +60,8 @@ class Slots(Protocol):
     def encode(self, features: list[torch.Tensor]) -> list[Any]:
         """Encode up to `encode_count` utterances (1, mels, frames); each is given to `start` before the next call."""
 
-    def start(self, slot: int, encoded: Any) -> None:
-        """Put an utterance into a free slot."""
+    def start(self, slot: int, encoded: Any, max_length: int | None) -> None:
+        """Put an utterance into a free slot, to decode at most `max_length` tokens, where that is less than usual."""
 
     def step(self) -> None:
         """Start a step of all slots that hold an utterance."""
@@ -75,10 +75,11 @@ class Slots(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """An utterance with its features (1, mels, n), or with why it has none."""
+    """An utterance with its features (1, mels, n), or with why it has none; `max_length` as start() takes it."""
 
     index: int
     features: torch.Tensor | UserError
+    max_length: int | None = None
 
 
 def run_stream(
@@ -95,7 +96,8 @@ def run_stream(
     encoded: deque[tuple[Job, Any]] = deque()
     while True:
         if free and not encoded:
-            ready, sound = waiting.take(slots.encode_count, wait=not in_flight), []
+            ready = waiting.take(slots.encode_count, wait=not in_flight)
+            sound: list[tuple[Job, torch.Tensor]] = []
             for job in ready:
                 if isinstance(job.features, UserError):
                     yield job.index, job.features, 0.0
@@ -103,16 +105,16 @@ def run_stream(
                     begin = time.perf_counter()
                     yield job.index, alone(slots, job), time.perf_counter() - begin
                 else:
-                    sound.append(job)
+                    sound.append((job, job.features))
             if sound:
-                handles = slots.encode([_window(job.features, frames) for job in sound])
-                encoded.extend(zip(sound, handles, strict=True))
+                handles = slots.encode([_window(features, frames) for _, features in sound])
+                encoded.extend(zip((job for job, _ in sound), handles, strict=True))
             elif not ready and not in_flight:
                 return
         while free and encoded:
             job, handle = encoded.popleft()
             slot = heappop(free)
-            slots.start(slot, handle)
+            slots.start(slot, handle, job.max_length)
             in_flight[slot] = job, time.perf_counter()
         if not in_flight:
             continue
@@ -124,9 +126,7 @@ def run_stream(
             yield job.index, outcome, time.perf_counter() - begin
 
 
-def judged(
-    slots: Slots, job: Job, best: Hypothesis, frames: int, setting: str, half: bool
-) -> Hypothesis | UserError:
+def judged(slots: Slots, job: Job, best: Hypothesis, frames: int, setting: str, half: bool) -> Hypothesis | UserError:
     """The utterance's outcome: an error where its score is no number; decoded alone where a second window follows."""
     assert isinstance(job.features, torch.Tensor)
     if not best.score > -1.0e8:
@@ -147,6 +147,12 @@ def alone(slots: Slots, job: Job) -> Hypothesis | UserError:
         raise
     except UserError as error:
         return error
+
+
+def limit_of(settings: DecodingSettings, prompt_length: int, max_length: int | None) -> int:
+    """The longest sequence, prompt included, of an utterance that is to have at most `max_length` tokens."""
+    longest = settings.max_total(0)
+    return longest if max_length is None else min(longest, prompt_length + max_length)
 
 
 def hypothesis_of(tokens: list[int], score: float, eos: int) -> Hypothesis:

@@ -117,8 +117,8 @@ class FusedWhisper:
         return best
 
     def prompt_of(self, cache: Cache) -> list[int]:
-        """The prompt for the utterance in `cache`, its language detected where the settings leave it open (transformers'
-        `detect_language`)."""
+        """The prompt for the utterance in `cache`; where the settings leave its language open it is detected, as
+        transformers' `detect_language` does."""
         prompt = self.settings.prompt
         if None not in prompt:
             return [token for token in prompt if token is not None]

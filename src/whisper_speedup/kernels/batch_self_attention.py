@@ -116,16 +116,16 @@ def _batch_self_attention_kernel(
     for _ in range(0, start, BLOCK_T):
         seen = time < start
         source = tl.load(ancestry_ptr + (slot * STRIDE + beam) * positions + time, mask=seen, other=0)
-        place = slot_base + (time * BEAMS + source)[:, None] * d + column[None, :]
+        cached = slot_base + (time * BEAMS + source)[:, None] * d + column[None, :]
         both = seen[:, None] & inside[None, :]
-        old_key = tl.load(keys_ptr + place, mask=both, other=0.0).to(tl.float32)
-        old_value = tl.load(values_ptr + place, mask=both, other=0.0).to(tl.float32)
-        score = tl.where(seen, tl.sum(old_key * q[None, :], axis=1), float("-inf"))
-        new_peak = tl.maximum(peak, tl.max(score, axis=0))
-        weight = tl.exp(score - new_peak)
+        old_key = tl.load(keys_ptr + cached, mask=both, other=0.0).to(tl.float32)
+        old_value = tl.load(values_ptr + cached, mask=both, other=0.0).to(tl.float32)
+        old_score = tl.where(seen, tl.sum(old_key * q[None, :], axis=1), float("-inf"))
+        new_peak = tl.maximum(peak, tl.max(old_score, axis=0))
+        old_weight = tl.exp(old_score - new_peak)
         shrink = tl.exp(peak - new_peak)
-        norm = norm * shrink + tl.sum(weight, axis=0)
-        acc = acc * shrink + tl.sum(old_value * weight[:, None], axis=0)
+        norm = norm * shrink + tl.sum(old_weight, axis=0)
+        acc = acc * shrink + tl.sum(old_value * old_weight[:, None], axis=0)
         peak = new_peak
         time += BLOCK_T
     tl.store(y_ptr + row * d + column, (acc / norm).to(y_ptr.dtype.element_ty), mask=inside)
@@ -151,7 +151,13 @@ def batch_self_attention(
     """
     rows, d = out.shape
     _, positions, beams, _ = keys.shape
-    assert qkv.shape == (rows, 3 * d) and rows % beams == 0 and beams <= ROWS and rows // beams <= keys.shape[0] and d % heads == 0
+    assert (
+        qkv.shape == (rows, 3 * d)
+        and rows % beams == 0
+        and beams <= ROWS
+        and rows // beams <= keys.shape[0]
+        and d % heads == 0
+    )
     assert keys.is_contiguous() and values.is_contiguous() and qkv.is_contiguous() and ancestry.shape[2] == positions
     head_dim = d // heads
     _batch_self_attention_kernel[(heads, rows)](

@@ -13,7 +13,7 @@ NaN for the best score.
 
 Many searches at once (collect.py's BatchState) are as many programs, each at a length of its own. One of them may still
 be at its prompt, which its rows take `beams` tokens at a time; the row `first_row` then holds the prompt's last token
-and is the only source of the first choice.
+and is the only source of the first choice. `limits` may end each at a length of its own.
 
 Bytes a search: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
 """
@@ -88,6 +88,7 @@ def _beam_update_kernel(
     finished_parents_ptr,
     finished_tokens_ptr,
     ancestry_ptr,
+    limits_ptr,
     tiles,
     vocabulary,
     positions,
@@ -100,6 +101,7 @@ def _beam_update_kernel(
     BEAMS: tl.constexpr,
     KEEP: tl.constexpr,
     EARLY: tl.constexpr,
+    LIMITS: tl.constexpr,
     GREEDY: tl.constexpr,
     TILE_BLOCK: tl.constexpr,
     TIME_BLOCK: tl.constexpr,
@@ -116,6 +118,8 @@ def _beam_update_kernel(
     if position + BEAMS < prompt_length:  # more of the prompt is to come
         tl.store(position_ptr + search, position + BEAMS)
         return
+    if LIMITS:
+        max_total = tl.load(limits_ptr + search)
     peak_ptr += search * tiles * ROWS
     norm_ptr += search * tiles * ROWS
     candidates_ptr += search * tiles * ROWS * KEEP
@@ -297,11 +301,12 @@ def beam_update(
     num_warps: int = 8,
     pdl: bool = False,
     first_row: int = 0,
+    limits: torch.Tensor | None = None,
 ) -> None:
     """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
 
     For a BatchState of n searches: peak and norm (n, tiles, 8), candidates (n, tiles, 8, keep), `sources` always
-    `beams`, and `first_row` the row of the prompt's last token.
+    `beams`, `first_row` the row of the prompt's last token, and `limits` (n,) int32 each one's own `max_total`, if any.
 
     beams 1 decodes greedily, as transformers does: the likeliest token, until the first end-of-text.
     """
@@ -314,9 +319,10 @@ def beam_update(
     _beam_update_kernel[(searches,)](
         peak, norm, candidates, state.length, state.position, state.done, state.host_done, state.tokens, state.scores,
         state.history, state.finished_scores, state.finished_lengths, state.finished_parents, state.finished_tokens,
-        state.ancestry, tiles, vocabulary, positions, prompt_length, max_total, eos, length_penalty, first_row,
-        sources, beams, keep, early, beams == 1, triton.next_power_of_2(tiles),
-        triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps, **pdl_option(pdl),
+        state.ancestry, state.length if limits is None else limits, tiles, vocabulary, positions, prompt_length,
+        max_total, eos, length_penalty, first_row, sources, beams, keep, early, limits is not None, beams == 1,
+        triton.next_power_of_2(tiles), triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps,
+        **pdl_option(pdl),
     )  # fmt: skip
 
 

@@ -17,9 +17,10 @@ from whisper_speedup.kernels.beam_update import SLOTS
 class BatchState:
     """BeamState's tensors for `slots` searches, each with a leading axis of slots; idle slots are done.
 
-    `clock` (1,): the number of the step that runs, from 1. `collected` (slots,): the result has been left. `host_ended`
-    (slots,): by which step, 0 while there is none. `host_lengths` (slots,), `host_scores` (slots,) fp32, `host_tokens`
-    (slots, positions): the result, end-of-text included if it ended so.
+    `limits` (slots,): the longest sequence, prompt included. `clock` (1,): the number of the step that runs, from 1.
+    `collected` (slots,): the result has been left. `host_ended` (slots,): by which step, 0 while there is none.
+    `host_lengths` (slots,), `host_scores` (slots,) fp32, `host_tokens` (slots, positions): the result, end-of-text
+    included if it ended so.
     """
 
     def __init__(self, slots: int, positions: int, device: torch.device) -> None:
@@ -27,7 +28,7 @@ class BatchState:
             return torch.zeros(slots, *shape, dtype=torch.int32, device=device)
 
         self.slots = slots
-        self.length, self.position = ints(), ints()
+        self.length, self.position, self.limits = ints(), ints(), ints()
         self.done, self.collected = ints() + 1, ints() + 1
         self.host_done = self.done  # what beam_update would tell the host comes from collect, with the result
         self.clock = torch.zeros(1, dtype=torch.int32, device=device)
@@ -44,9 +45,10 @@ class BatchState:
         self.host_ended, self.host_lengths = host(torch.int32), host(torch.int32)
         self.host_tokens, self.host_scores = host(torch.int32, positions), host(torch.float32)
 
-    def start(self, slot: int, prompt_length: int, first_row: int) -> None:
+    def start(self, slot: int, prompt_length: int, first_row: int, limit: int) -> None:
         """Ready for a new utterance in `slot`: the prompt is to be run. Starts work on the device and does not wait."""
         self.length[slot].fill_(prompt_length)
+        self.limits[slot].fill_(limit)
         for counter in (self.position, self.collected, self.finished_lengths, self.ancestry, self.done):
             counter[slot].zero_()
         self.scores[slot].fill_(-1.0e9)

@@ -1,9 +1,9 @@
 """Log-sum-exp and best candidates of logits that are in memory: what vocabulary.py leaves, for many rows.
 
-    z = logits + offset;   per tile of the vocabulary and row: max z, sum exp(z - max), and the KEEP best allowed (z, token)
+    z = logits + offset;   per tile and row: max z, sum exp(z - max), and the KEEP best allowed (z, token)
 
-With as many rows as many utterances have, the product before it is a matter of arithmetic and a library's; its logits go
-through memory once, in fp32, so that no rounding makes two of them equal. Each slot is at a length of its own, which
+With as many rows as many utterances have, the product before it is a matter of arithmetic and a library's; its logits
+go through memory once, in fp32, so that no rounding makes two of them equal. Each slot is at a length of its own, which
 decides what is suppressed. Candidates, rules and their order are vocabulary.py's.
 
 Bytes: rows * V * 4 read; 320 rows of large-v2 66 MB, 22 us at 3.0 TB/s. Written: tiles * rows * (KEEP * 8 + 8).
