@@ -15,10 +15,9 @@ def check(
     device: torch.device, lengths: list[int], beams: int, size: int, keep: int, block: int, num_warps: int = 4
 ) -> None:
     slots = len(lengths)
-    logits = (
-        random(device, torch.float32, slots * beams, size + 5)[:, :size] * 3
-    )  # rows further apart than they are long
-    logits[:, [20, 50]] = 12.0  # equal: the lower token goes first
+    logits = (random(device, torch.float32, slots * beams, size + 5) * 3)[:, :size]
+    assert logits.stride(0) > size
+    logits[:, [20, 50]] = 30.0  # equal: the lower token goes first
     offset = random(device, torch.float32, size)
     offset[[20, 50]] = 1.0
     rules, _ = rules_of(size, device, 0)
