@@ -8,6 +8,7 @@ A step is timed as a graph with every slot at position 20. Bandwidths are counte
 
 import argparse
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,12 @@ def main() -> None:
     with torch.inference_mode():
         for slots in arguments.slots:
             if time.monotonic() < deadline:
-                times_of_step(weights, settings, positions, slots, say, deadline, profiled=slots == arguments.slots[-1])
+                try:
+                    last = slots == arguments.slots[-1]
+                    times_of_step(weights, settings, positions, slots, say, deadline, profiled=last)
+                except Exception as error:  # the encoder's times are worth having all the same
+                    traceback.print_exc()
+                    say({"what": "step", "slots": slots, "error": f"{type(error).__name__}: {error}"[:300]})
                 torch.cuda.empty_cache()
         for count in arguments.together:
             for name, backend in BACKENDS.items():

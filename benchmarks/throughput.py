@@ -6,9 +6,10 @@
 With `--size`: synthetic weights, whose hypotheses would never end like speech, so end-of-text is forbidden and each
 utterance ends at a number of steps drawn beforehand. Durations are log-normal with LibriSpeech test-clean's mean and
 median (7.42 s and 5.79 s), cut to 1.3 to 30 s; a second of speech is 3.3 tokens (over 53 real clips tiny.en gave 3.04
-with the limit of 50 tokens in force; test-clean's 2.7 words a second at 1.3 tokens each are 3.5); a search takes 2 steps
-more than its result has tokens (1.98 with those clips); and the notebook's limit of 50 holds. The audio is noise of that duration: reading files is not in it, making log-mel features is, in
-threads beside the decoding. With `--model`: real weights and real clips, again and again in shuffled order.
+with the limit of 50 tokens in force; test-clean's 2.7 words a second at 1.3 tokens each are 3.5); a search takes 2
+steps more than its result has tokens (1.98 with those clips); and the notebook's limit of 50 holds. The audio is noise
+of that duration: reading files is not in it, making log-mel features is, in threads beside the decoding. With
+`--model`: real weights and real clips, again and again in shuffled order.
 
 The floor is worked out from the shape: the encoder's arithmetic at `--tflops`, and the decoder's bytes at this GPU's
 copy bandwidth.

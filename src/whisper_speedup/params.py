@@ -168,7 +168,7 @@ class FusedParams(Section):
 
 class FusedBatchParams(Section):
     """Our engine with many utterances at once. `precision`: as engine fused's. `slots`: how many utterances; `auto` is
-    as many as the GPU's memory holds, at most 64, and 4 on a CPU.
+    as many as the GPU's memory holds, at most 128, and 4 on a CPU.
     """
 
     precision: Literal["auto", "half", "float32"]

@@ -167,7 +167,7 @@ def batch(dtype: torch.dtype, slots: int = 4) -> None:
     cache = half(slots, positions, beams, d)
     batch_self_attention.batch_self_attention(
         half(rows, 3 * d), vector, cache, cache, state.ancestry, state.position, state.done, half(rows, d), 4, heads,
-        launch.self_block, launch.self_warps,
+        launch.self_group, launch.self_block, launch.self_warps,
     )  # fmt: skip
     cross = half(slots, 2, 1500, d)
     for shares in (1, launch.cross_shares):

@@ -9,7 +9,7 @@ from whisper_speedup.kernels.batch_self_attention import batch_self_attention, b
 
 def check(
     device: torch.device, dtype: torch.dtype, at: list[int], beams: int, d: int, heads: int, positions: int,
-    prompt_length: int, block: int, num_warps: int = 4,
+    prompt_length: int, group: int = 4, block: int = 16,
 ) -> None:  # fmt: skip
     slots = len(at)
     qkv, offset = random(device, dtype, slots * beams, 3 * d), random(device, torch.float32, 3 * d)
@@ -28,7 +28,7 @@ def check(
     )  # fmt: skip
     caches[0][-1], caches[1][-1] = keys[-1], values[-1]
     batch_self_attention(
-        qkv, offset, keys, values, ancestry, position, done, out, prompt_length, heads, block, num_warps
+        qkv, offset, keys, values, ancestry, position, done, out, prompt_length, heads, group, block
     )  # fmt: skip
     last = (slots - 1) * beams
     close(out[:last], expected[:last], 2 * TOLERANCE[dtype])  # the bias may round a key the other way
@@ -42,10 +42,10 @@ def check(
     [([0, 9, 4, 20, 2], 5, 4), ([0, 2, 4, 7, 1], 2, 5), ([0, 3, 11, 1], 1, 4), ([0, 17, 6], 8, 3)],
 )
 def test_small_shapes(device: torch.device, dtype: torch.dtype, at: list[int], beams: int, prompt_length: int) -> None:
-    check(device, dtype, at, beams, 48, 3, 24, prompt_length, 16)
+    check(device, dtype, at, beams, 48, 3, 24, prompt_length, group=2, block=8)
 
 
 @pytest.mark.gpu
 def test_full_shapes(device: torch.device, half: torch.dtype, width: int) -> None:
-    check(device, half, [0, 4, 53, 30, 12, 3], 5, width, width // HEAD_DIM, 54, 4, 32, 2)
-    check(device, half, [0, 400, 1], 5, width, width // HEAD_DIM, 448, 4, 32, 2)
+    check(device, half, [0, 4, 53, 30, 12, 3], 5, width, width // HEAD_DIM, 54, 4)
+    check(device, half, [0, 400, 1], 5, width, width // HEAD_DIM, 448, 4)

@@ -35,14 +35,15 @@ from whisper_speedup.kernels.stream import ROWS
 class BatchLaunch:
     """How the step's kernels are launched; measured on an H100 at large-v2's shape."""
 
-    cross_shares: int = 4
+    cross_shares: int = 2
     cross_block: int = 64
     cross_warps: int = 4
     cross_stages: int = 3
-    self_block: int = 32
-    self_warps: int = 2
-    candidates_block: int = 2048
-    candidates_warps: int = 4
+    self_group: int = 4
+    self_block: int = 16
+    self_warps: int = 4
+    candidates_block: int = 1024
+    candidates_warps: int = 1
     update_warps: int = 4
 
 
@@ -76,8 +77,10 @@ class BatchDecoder:
         )
         self.qkv = torch.zeros(rows, 3 * width, device=device, dtype=dtype)
         self.hidden = torch.zeros(rows, weights.layers[0].fc1.weight.shape[0], device=device, dtype=dtype)
-        # Rows a multiple of 16 bytes apart: the vocabulary's size is odd.
-        self.logits = torch.zeros(rows, triton.cdiv(size, 64) * 64, device=device)[:, :size]
+        # The vocabulary's size is odd, and for a product that is no multiple of 8 columns wide cuBLAS takes six times
+        # as long: so there are some columns more.
+        self.projection = torch.nn.functional.pad(weights.projection.weight, (0, 0, 0, -size % 64))
+        self.logits = torch.zeros(rows, self.projection.shape[0], device=device)
         tiles = triton.cdiv(size, launch.candidates_block)
         self.peak, self.norm = (torch.zeros(slots, tiles, ROWS, device=device) for _ in range(2))
         self.candidates = torch.zeros(slots, tiles, ROWS, 2 * beams, device=device, dtype=torch.int64)
@@ -123,7 +126,8 @@ class BatchDecoder:
             torch.mm(normed, layer.qkv.weight.T, out=qkv)
             batch_self_attention(
                 qkv, layer.qkv.offset, self.keys[index], self.values[index], state.ancestry, state.position, state.done,
-                attended, self.prompt_length, heads, launch.self_block, launch.self_warps,
+                attended, self.prompt_length, heads, launch.self_group, launch.self_block,
+                launch.self_warps,
             )  # fmt: skip
             torch.mm(attended, layer.self_out.weight.T, out=product)
             add_norm(residual, product, layer.self_out.bias, layer.query.gamma, None, normed, layer.query.eps)
@@ -138,9 +142,9 @@ class BatchDecoder:
             bias_gelu(hidden, layer.fc1.offset)
             torch.mm(hidden, layer.fc2.weight.T, out=product)
             add_norm(residual, product, layer.fc2.bias, follower.gamma, None, normed, follower.eps)
-        self._product_fp32(normed, weights.projection.weight, logits)
+        self._product_fp32(normed, self.projection, logits)
         row_candidates(
-            logits, weights.projection.offset, self.rules, state.length, state.done, self.peak[:slots],
+            logits[:, : self.size], weights.projection.offset, self.rules, state.length, state.done, self.peak[:slots],
             self.norm[:slots], self.candidates[:slots], self.prompt_length, min_length, beams, launch.candidates_block,
             launch.candidates_warps,
         )  # fmt: skip

@@ -16,7 +16,7 @@ from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.settings import DecodingSettings
 
-MOST_SLOTS = 64  # more gain little: a step's weights are a tenth of its bytes by then
+MOST_SLOTS = 128  # more gain little: a step's weights are a twentieth of its bytes by then
 ENCODED_TOGETHER = 8  # utterances; fewer leave multiprocessors idle, more only cost memory
 FEW = 8  # up to so many utterances run in graphs of so many slots, and are encoded one at a time
 SHARE = 0.85  # of the memory that is free, for slots

@@ -71,27 +71,34 @@ def _batch_self_attention_kernel(
     scale,
     BEAMS: tl.constexpr,
     STRIDE: tl.constexpr,
+    GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_T: tl.constexpr,
 ):
-    head = tl.program_id(0)
     row = tl.program_id(1)
     slot = row // BEAMS
     beam = row - slot * BEAMS
+    # GROUP heads side by side: longer rows from memory, fewer programs.
+    inner = tl.arange(0, GROUP * BLOCK_D)
+    head = tl.program_id(0) * GROUP + inner // BLOCK_D
+    column = head * HEAD_DIM + inner % BLOCK_D
+    inside = (inner % BLOCK_D < HEAD_DIM) & (column < d)
+    # The first block's slots do not depend on the position: one load less in the chain.
+    time = tl.arange(0, BLOCK_T)
+    table = ancestry_ptr + (slot * STRIDE + beam) * positions
+    source = tl.load(table + time, mask=time < positions, other=0)
+    start = tl.load(position_ptr + slot)
     if tl.load(done_ptr + slot) != 0:
         return
-    start = tl.load(position_ptr + slot)
     prompt = start < prompt_length
-    inner = tl.arange(0, BLOCK_D)
-    inside = inner < HEAD_DIM
-    column = head * HEAD_DIM + inner
     q = tl.load(qkv_ptr + row * 3 * d + column, mask=inside, other=0.0).to(tl.float32)
     q = (q + tl.load(offset_ptr + column, mask=inside, other=0.0).to(tl.float32)) * scale
     # What this step adds: keys and values of the slot's rows, as they will stand in the cache.
     other = tl.arange(0, BLOCK_B)
-    known = (other < BEAMS)[:, None] & inside[None, :]
+    fresh = (other == beam) | (prompt & (other < beam))
+    known = fresh[:, None] & inside[None, :]
     place = (slot * BEAMS + other)[:, None] * 3 * d + column[None, :]
     key_offset = tl.load(offset_ptr + d + column, mask=inside, other=0.0).to(tl.float32)
     value_offset = tl.load(offset_ptr + 2 * d + column, mask=inside, other=0.0).to(tl.float32)
@@ -99,36 +106,39 @@ def _batch_self_attention_kernel(
     value = tl.load(qkv_ptr + place + 2 * d, mask=known, other=0.0).to(tl.float32) + value_offset[None, :]
     key, value = key.to(keys_ptr.dtype.element_ty), value.to(keys_ptr.dtype.element_ty)
     slot_base = slot.to(tl.int64) * positions * BEAMS * d
-    mine = (other == beam)[:, None] & inside[None, :]
     at = start + tl.where(prompt, beam, 0)
-    writes = mine & ((at < prompt_length) | (start >= prompt_length)) & (at < positions)
+    writes = (other == beam)[:, None] & inside[None, :]
+    writes = writes & ((at < prompt_length) | (start >= prompt_length)) & (at < positions)
     target = slot_base + (at * BEAMS + tl.where(prompt, 0, beam)) * d + column[None, :] + other[:, None] * 0
     tl.store(keys_ptr + target, key, mask=writes)
     tl.store(values_ptr + target, value, mask=writes)
 
-    fresh = (other == beam) | (prompt & (other < beam))
-    score = tl.where(fresh, tl.sum(key.to(tl.float32) * q[None, :], axis=1), float("-inf"))
+    products = tl.reshape(key.to(tl.float32) * q[None, :], (BLOCK_B, GROUP, BLOCK_D))
+    score = tl.where(fresh[:, None], tl.sum(products, axis=2), float("-inf"))
     peak = tl.max(score, axis=0)
-    weight = tl.exp(score - peak)
+    weight = tl.exp(score - peak[None, :])
     norm = tl.sum(weight, axis=0)
-    acc = tl.sum(tl.where(fresh[:, None], value.to(tl.float32), 0.0) * weight[:, None], axis=0)
-    time = tl.arange(0, BLOCK_T)
+    values = tl.reshape(value.to(tl.float32), (BLOCK_B, GROUP, BLOCK_D))
+    acc = tl.sum(tl.where(fresh[:, None, None], values, 0.0) * weight[:, :, None], axis=0)
     for _ in range(0, start, BLOCK_T):
         seen = time < start
-        source = tl.load(ancestry_ptr + (slot * STRIDE + beam) * positions + time, mask=seen, other=0)
         cached = slot_base + (time * BEAMS + source)[:, None] * d + column[None, :]
         both = seen[:, None] & inside[None, :]
         old_key = tl.load(keys_ptr + cached, mask=both, other=0.0).to(tl.float32)
         old_value = tl.load(values_ptr + cached, mask=both, other=0.0).to(tl.float32)
-        old_score = tl.where(seen, tl.sum(old_key * q[None, :], axis=1), float("-inf"))
+        old_products = tl.reshape(old_key * q[None, :], (BLOCK_T, GROUP, BLOCK_D))
+        old_score = tl.where(seen[:, None], tl.sum(old_products, axis=2), float("-inf"))
         new_peak = tl.maximum(peak, tl.max(old_score, axis=0))
-        old_weight = tl.exp(old_score - new_peak)
+        old_weight = tl.exp(old_score - new_peak[None, :])
         shrink = tl.exp(peak - new_peak)
         norm = norm * shrink + tl.sum(old_weight, axis=0)
-        acc = acc * shrink + tl.sum(old_value * old_weight[:, None], axis=0)
+        old_values = tl.reshape(old_value, (BLOCK_T, GROUP, BLOCK_D))
+        acc = acc * shrink[:, None] + tl.sum(old_values * old_weight[:, :, None], axis=0)
         peak = new_peak
         time += BLOCK_T
-    tl.store(y_ptr + row * d + column, (acc / norm).to(y_ptr.dtype.element_ty), mask=inside)
+        source = tl.load(table + time, mask=time < start, other=0)
+    y = tl.reshape(acc / norm[:, None], (GROUP * BLOCK_D,))
+    tl.store(y_ptr + row * d + column, y.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 def batch_self_attention(
@@ -142,7 +152,8 @@ def batch_self_attention(
     out: torch.Tensor,
     prompt_length: int,
     heads: int,
-    block_t: int = 64,
+    group: int = 4,
+    block_t: int = 16,
     num_warps: int = 4,
 ) -> torch.Tensor:
     """Launch for qkv (slots * beams, 3 d), the first slots of keys and values (slots or more, positions, beams, d).
@@ -160,9 +171,9 @@ def batch_self_attention(
     )
     assert keys.is_contiguous() and values.is_contiguous() and qkv.is_contiguous() and ancestry.shape[2] == positions
     head_dim = d // heads
-    _batch_self_attention_kernel[(heads, rows)](
+    _batch_self_attention_kernel[(triton.cdiv(heads, group), rows)](
         qkv, offset, keys, values, ancestry, position, done, out, d, positions, prompt_length, head_dim**-0.5, beams,
-        ancestry.shape[1], head_dim, triton.next_power_of_2(head_dim), ROWS, block_t,
+        ancestry.shape[1], group, head_dim, triton.next_power_of_2(head_dim), ROWS, block_t,
         num_warps=num_warps,
     )  # fmt: skip
     return out

@@ -16,19 +16,23 @@ def bias_gelu_reference(x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
-def _bias_gelu_kernel(x_ptr, bias_ptr, n, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
+def _bias_gelu_kernel(x_ptr, bias_ptr, rows, n, BLOCK_R: tl.constexpr, BLOCK: tl.constexpr):
+    # Several rows a program: as many bytes on their way, and the bias read once for them.
+    row = (tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)).to(tl.int64)[:, None]
     cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = cols < n
-    x = tl.load(x_ptr + row * n + cols, mask=inside, other=0.0).to(tl.float32)
-    x += tl.load(bias_ptr + cols, mask=inside, other=0.0).to(tl.float32)
+    inside = (row < rows) & (cols < n)[None, :]
+    x = tl.load(x_ptr + row * n + cols[None, :], mask=inside, other=0.0).to(tl.float32)
+    x += tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)[None, :]
     x = 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-    tl.store(x_ptr + row * n + cols, x.to(x_ptr.dtype.element_ty), mask=inside)
+    tl.store(x_ptr + row * n + cols[None, :], x.to(x_ptr.dtype.element_ty), mask=inside)
 
 
-def bias_gelu(x: torch.Tensor, bias: torch.Tensor, block: int = 1024, num_warps: int = 4) -> torch.Tensor:
+def bias_gelu(
+    x: torch.Tensor, bias: torch.Tensor, block_r: int = 4, block: int = 1024, num_warps: int = 4
+) -> torch.Tensor:
     """Launch for x (rows, n), which is changed in place and returned."""
     rows, n = x.shape
     assert x.is_contiguous() and bias.shape == (n,)
-    _bias_gelu_kernel[(rows, triton.cdiv(n, block))](x, bias, n, block, num_warps=num_warps)
+    grid = (triton.cdiv(rows, block_r), triton.cdiv(n, block))
+    _bias_gelu_kernel[grid](x, bias, rows, n, block_r, block, num_warps=num_warps)
     return x
