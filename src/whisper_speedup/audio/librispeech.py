@@ -11,9 +11,12 @@ from typing import Any
 
 import yaml
 
-from whisper_speedup import revisions
+from whisper_speedup import downloads, revisions
 from whisper_speedup.audio.clips import Clip, one_line, optional
+from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
+from whisper_speedup.files import sha256
+from whisper_speedup.hub import asking
 from whisper_speedup.params import LibriSpeech
 
 
@@ -53,26 +56,33 @@ def _reader(rows: Any, index: int) -> Callable[[], bytes]:
     return read
 
 
-def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
-    """Download the split's Parquet files at `commit`, or find them in the cache."""
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+def rows_cache() -> Path:
+    """Where `datasets` keeps a split's rows, as many bytes as its Parquet files: sound does not shrink any more."""
+    import datasets
 
-    try:
-        patterns = _patterns(data, commit)
-        snapshot = snapshot_download(data.dataset, repo_type="dataset", revision=commit, allow_patterns=patterns)
-    except (OSError, httpx.HTTPError, HFValidationError) as error:
-        raise revisions.hub_error(data.dataset, "dataset", error) from None
+    return Path(datasets.config.HF_DATASETS_CACHE).expanduser()
+
+
+def wanted(data: LibriSpeech, commit: str) -> list[Wanted]:
+    """The split's Parquet files at `commit`, in order. Raises UserError when there are none."""
+    patterns = _patterns(data, commit)
     for pattern in patterns:
         if not isinstance(pattern, str) or pattern.startswith("/") or ".." in Path(pattern).parts:
             raise UserError(f"{_where(data)} names files outside its repository ({pattern!r}): choose another dataset.")
-    files = sorted({file for pattern in patterns for file in Path(snapshot).glob(pattern)})
+    files = downloads.wanted(data.dataset, "dataset", commit, patterns)
     if not files:
         raise UserError(
             f"{_where(data)} has no Parquet files at commit {commit}: correct data.split, or go online once."
         )
     return files
+
+
+def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
+    """Download the split's Parquet files at `commit`, or find them in the cache."""
+    files = wanted(data, commit)
+    folder = downloads.fetch(data.dataset, "dataset", commit, files)
+    revisions.confirm(data.dataset, "dataset", commit, {file.name: sha256(folder / file.name) for file in files})
+    return [folder / file.name for file in files]
 
 
 def _patterns(data: LibriSpeech, commit: str) -> list[str]:
@@ -81,12 +91,13 @@ def _patterns(data: LibriSpeech, commit: str) -> list[str]:
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     usual = [f"{data.config}/{data.split}-*.parquet", f"{data.config}/{data.split}/*.parquet"]
-    try:
-        path = hf_hub_download(data.dataset, "README.md", repo_type="dataset", revision=commit)
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError:
-        return usual
+    with asking(data.dataset, "dataset"):
+        try:
+            path = hf_hub_download(data.dataset, "README.md", repo_type="dataset", revision=commit)
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return usual
     try:
         listed = DatasetCard.load(path).data.to_dict().get("configs") or []
         configs = {config["config_name"]: config.get("data_files") for config in listed}
