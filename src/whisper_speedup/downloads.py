@@ -116,7 +116,8 @@ def _fetch_file(repo_id: str, repo_type: RepoType, commit: str, file: Wanted, pr
         if found not in (etag, None):
             part.unlink()
             raise UserError(
-                f"{file.name} of {repo_id} did not come as the hub announced it ({found} in place of {etag}): run again."
+                f"{file.name} of {repo_id} did not come as the hub announced it ({found} in place of {etag}):"
+                " run again."
             )
         part.replace(blob)
 

@@ -114,13 +114,12 @@ def _hub_weights(model: Hub) -> tuple[list[Need], int | None]:
         note = f"{' by the published shape' if count else ''}, for {str(reason).rstrip('.')}"
         return [Need(model.id, count and width * count, cache, fetched=True, note=note)], count
     left = sum(file.size for file in files if not file.cached) - downloads.begun(model.id, "model")
-    config = downloads.fetch(model.id, "model", commit, [file for file in files if file.name == "config.json"])
-    return [Need(model.id, max(left, 0), cache, fetched=True)], _parameters(config / "config.json")
+    return [Need(model.id, max(left, 0), cache, fetched=True)], _parameters(hub.config(model.id, commit))
 
 
-def _parameters(config: Path) -> int | None:
+def _parameters(config: Path | None) -> int | None:
     try:
-        return sizes.parameters(read_json(config))
+        return sizes.parameters(read_json(config)) if config else None
     except (UserError, KeyError, TypeError, AttributeError):
         return None  # the model stage says what is wrong with it
 
@@ -165,7 +164,9 @@ def _memory(profile: Profile, engines: list[str], parameters: int | None) -> str
     gpus = fingerprint()["gpus"]
     have = gpus[0]["memory_bytes"] if on_gpu and gpus else psutil.virtual_memory().total
     kind = "GPU memory" if on_gpu else "memory"
-    said = f"at least {size(most)} of {kind} for the weights{how} ({', '.join(f'{n} {size(b)}' for n, b in each.items())})"
+    said = (
+        f"at least {size(most)} of {kind} for the weights{how} ({', '.join(f'{n} {size(b)}' for n, b in each.items())})"
+    )
     if missing:
         return said + missing
     return f"{said}; this machine has {size(have)}{', which is too little' if most > have else ''}"

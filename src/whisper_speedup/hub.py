@@ -48,7 +48,9 @@ def sentence(repo_id: str, repo_type: RepoType, error: BaseException) -> str:
             f"{what} could not be fetched, for {_endpoint()} does not answer as a hub ({type(cause).__name__}):"
             f" correct HF_ENDPOINT or the proxy; offline, {OFFLINE}."
         )
-    return f"{what} could not be fetched from {_endpoint()} ({reason[:200]}): go online and run again; offline, {OFFLINE}."
+    return (
+        f"{what} could not be fetched from {_endpoint()} ({reason[:200]}): go online and run again; offline, {OFFLINE}."
+    )
 
 
 def _refusal(what: str, error: BaseException) -> str:
@@ -83,7 +85,9 @@ def _refusal(what: str, error: BaseException) -> str:
         )
     if status >= 500:
         return f"the hub failed on {what} (status {status}): run again in a while; what was fetched is kept."
-    return f"the hub refused {what} (status {status}, {_path(response)}): check HF_TOKEN and HF_ENDPOINT, and run again."
+    return (
+        f"the hub refused {what} (status {status}, {_path(response)}): check HF_TOKEN and HF_ENDPOINT, and run again."
+    )
 
 
 def _cause(error: BaseException) -> BaseException:

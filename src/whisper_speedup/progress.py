@@ -26,7 +26,7 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
         self.first, self.began = done, time.monotonic()
-        self.said, self.said_at = done, self.began - EVERY_S
+        self.said, self.said_at = done, self.began
         self.bar = None
         if sys.stderr.isatty():
             self.bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
@@ -34,7 +34,9 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def advance(self, count: int = 1) -> None:

@@ -39,9 +39,7 @@ def resolve(repo_id: str, repo_type: RepoType, revision: str | None, path: Path 
     return recorded[name]
 
 
-def confirm(
-    repo_id: str, repo_type: RepoType, commit: str, files: Mapping[str, str], path: Path = REVISIONS
-) -> None:
+def confirm(repo_id: str, repo_type: RepoType, commit: str, files: Mapping[str, str], path: Path = REVISIONS) -> None:
     """Refuse a file that is not what this commit held before. `files`: names and SHA-256.
 
     What has no record yet is recorded. Raises UserError naming the file, what was expected and what was found.

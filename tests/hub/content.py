@@ -50,7 +50,7 @@ configs:
 Weights = dict[str, torch.Tensor]
 
 
-def repositories(clips: int = 5) -> list[Repository]:
+def repositories(clips: int = 3) -> list[Repository]:
     """All of them, the data sets with so many clips."""
     return [*models(), *datasets(clips)]
 
@@ -79,7 +79,7 @@ def models() -> list[Repository]:
     ]  # fmt: skip
 
 
-def datasets(clips: int = 5) -> list[Repository]:
+def datasets(clips: int = 3) -> list[Repository]:
     """LibriSpeech with its test split in two files, and the dummy one, each of the first `clips` samples."""
     middle = (clips + 1) // 2
     files = {

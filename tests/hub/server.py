@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 LARGE = (".safetensors", ".bin", ".parquet", ".msgpack", ".h5")  # in Git LFS, whatever their size
 PAGE = 6  # entries in a page of a listing; the hub has 1000
 CHUNK = 2048  # bytes that go out at once, so that a cut can come in the middle of a file
-TOKEN = "hf_a_reader"  # noqa: S105
+TOKEN = "hf_a_reader"
 
 
 @dataclass
@@ -41,21 +41,23 @@ class Repository:
 
 @dataclass
 class Request:
-    """One request as it came, and what went out for it: the status and the bytes of the body."""
+    """One request as it came, and what went out for it: the status, and how many bytes of which file."""
 
     method: str
     path: str
     range: str | None
     status: int = 0
     sent: int = 0
+    file: str = ""
 
 
 class TestHub:
     """A hub with these repositories, running from the start. `endpoint` is what HF_ENDPOINT must say.
 
     `refuse(method, path)` may answer in the hub's place: a status and headers, or None. `cut_after` is a number of
-    body bytes: when so many have gone out, the server drops all connections and is gone until `start`. `garble` changes
-    a byte of what goes out, `ranges` is whether it heeds them, `accept` are commits that it takes for its own.
+    body bytes: when so many have gone out, the server drops all connections and is gone until `start`. After
+    `pause_after` bytes it sets `paused` and waits for `resume`. `garble` changes a byte of what goes out, `ranges` is
+    whether it heeds them, `accept` are commits that it takes for its own.
     """
 
     __test__ = False
@@ -65,6 +67,8 @@ class TestHub:
         self.requests: list[Request] = []
         self.refuse: Callable[[str, str], tuple[int, dict[str, str]] | None] = lambda method, path: None
         self.cut_after: int | None = None
+        self.pause_after: int | None = None
+        self.paused, self.resume = threading.Event(), threading.Event()
         self.garble, self.ranges = False, True
         self.accept: set[str] = set()
         self.lock, self.switching = threading.Lock(), threading.Lock()
@@ -83,9 +87,8 @@ class TestHub:
         return sum(request.sent for request in self.requests if request.method == "GET")
 
     def fetched(self) -> set[str]:
-        """The files whose bytes were asked for."""
-        return {one.path.split("/resolve/", 1)[1].split("/", 1)[1] for one in self.requests
-                if one.method == "GET" and "/resolve/" in one.path}  # fmt: skip
+        """The files whose bytes went out."""
+        return {one.file for one in self.requests if one.method == "GET" and one.file}
 
     def start(self) -> None:
         """Listen, at the same port as before."""
@@ -197,15 +200,14 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
                 location = f"/api/resolve-cache/{kind}/{name}/{repository.commit}/{quote(file)}"
                 self.reply(307, b"", {**commit, "Location": location})
             else:
-                content = repository.files[file]
-                self.send(content, {**commit, "ETag": f'"{git_oid(content)}"'})
+                self.send(repository, file, {**commit, "ETag": f'"{git_oid(repository.files[file])}"'})
 
         def large(self, place: str) -> None:
             kind, owner, name, file = place.split("/", 3)
             if "Authorization" in self.headers:
                 self.reply(400, b"the token of the hub was sent to another host")
             else:
-                self.send(hub.repositories[kind, f"{owner}/{name}"].files[file], {})
+                self.send(hub.repositories[kind, f"{owner}/{name}"], file, {})
 
         def find(self, kind: str, name: str, revision: str | None) -> Repository | None:
             """The repository, or the hub's refusal and None."""
@@ -225,9 +227,10 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
             if self.command == "GET":
                 self.wfile.write(body)
 
-        def send(self, content: bytes, headers: dict[str, str]) -> None:
+        def send(self, repository: Repository, file: str, headers: dict[str, str]) -> None:
             """A file, or the range of it that was asked for, until the hub is to be cut."""
             match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")) if hub.ranges else None
+            content, self.request_seen.file = repository.files[file], file
             if hub.garble:
                 content = content[:-1] + bytes([content[-1] ^ 1])
             if match and int(match[1]) >= len(content):
@@ -240,6 +243,9 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
             self.head(206 if match else 200, len(body), headers)
             for begin in range(0, len(body) if self.command == "GET" else 0, CHUNK):
                 chunk = body[begin : begin + CHUNK]
+                if hub.pause_after is not None and hub.sent >= hub.pause_after:
+                    hub.paused.set()
+                    hub.resume.wait(60)
                 with hub.lock:
                     left = None if hub.cut_after is None else hub.cut_after - hub.sent
                 if left is not None and left < len(chunk):

@@ -80,7 +80,7 @@ CASES = [
     Case("a file is missing", lose_files,
          "the WHAT lacks a file that its own listing names (/…): choose another revision."),
     Case("a token that is refused", answer(401, ".", X_Error_Message="Invalid credentials in Authorization header"),
-         "the hub refuses the token for WHAT: correct HF_TOKEN, or unset it for what is public."),
+         "the hub refuses the token for the WHAT: correct HF_TOKEN, or unset it for what is public."),
     Case("too many requests for the API", answer(429, "^/api/", Retry_After="120"),
          "the hub limits the rate of requests and refused the WHAT: wait 120 s or set HF_TOKEN, which raises the limit,"
          " and run again; what was fetched is kept."),

@@ -26,6 +26,7 @@ def open_librispeech(data: LibriSpeech) -> list[Clip]:
 
     commit = revisions.resolve(data.dataset, "dataset", data.revision)
     files = _fetch(data, commit)
+    datasets.disable_progress_bars()  # a few seconds at most, and in a log they are lines without an end
     try:
         rows = datasets.load_dataset("parquet", data_files={"split": [str(file) for file in files]}, split="split")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:

@@ -16,7 +16,6 @@ from whisper_speedup.files import write_json
 from whisper_speedup.params import SyntheticSize
 from whisper_speedup.progress import track
 
-
 # Raised when the weights or files we make change, so that folders made before are made again.
 GENERATOR = 1
 
