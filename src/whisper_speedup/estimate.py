@@ -59,15 +59,15 @@ class Estimate(NamedTuple):
         parts = ", ".join(f"{need.what} {_about([need.size])}{need.note}" for need in fetched)
         download = f"{_about([need.size for need in fetched])} ({parts})" if fetched else "nothing"
         return (
-            f"{self.name} needs, beyond what is here:\n  download  {download}\n  disk      {disk or 'next to nothing'}\n"
-            f"  memory    {self.memory}\n  time      {self.time}"
+            f"{self.name} needs, beyond what is here:\n  download  {download}\n"
+            f"  disk      {disk or 'next to nothing'}\n  memory    {self.memory}\n  time      {self.time}"
         )
 
 
 def estimate(
     profile: Profile, name: str, engines: list[str], build: Path = Path("build"), reports: Path = Path("reports")
 ) -> Estimate:
-    """What `profile` needs with these engines. The hub is asked where the cache does not know; its refusal is a note."""
+    """What `profile` needs with these engines. The hub is asked where the cache does not know; it may refuse."""
     weights, parameters = _weights(profile.model, build / "models")
     needs = [need for need in (*weights, *_speech(profile, build / name)) if need.size != 0]
     return Estimate(name, needs, _memory(profile, engines, parameters), _time(reports / name, name))
@@ -111,7 +111,7 @@ def _hub_weights(model: Hub) -> tuple[list[Need], int | None]:
             return [], _parameters(folder / "config.json")
         count = published.parameters if published else None
         width = 2 if model.id.removeprefix("openai/whisper-") in sizes.HALF_ON_THE_HUB else 4
-        note = f"{' by the published shape' if count else ''}, for {str(reason).rstrip('.')}"
+        note = f"{' by the published shape' if count else ''}, for {_why(reason)}"
         return [Need(model.id, count and width * count, cache, fetched=True, note=note)], count
     left = sum(file.size for file in files if not file.cached) - downloads.begun(model.id, "model")
     return [Need(model.id, max(left, 0), cache, fetched=True)], _parameters(hub.config(model.id, commit))
@@ -138,7 +138,7 @@ def _speech(profile: Profile, folder: Path) -> list[Need]:
         commit = revisions.resolve(data.dataset, "dataset", data.revision)
         files = librispeech.wanted(data, commit)
     except UserError as reason:
-        note = f", for {str(reason).rstrip('.')}"
+        note = f", for {_why(reason)}"
         return [Need(data.dataset, None, downloads.cache(), fetched=True, note=note),
                 Need("speech", None, folder, fetched=False)]  # fmt: skip
     whole = sum(file.size for file in files)
@@ -157,7 +157,7 @@ def _memory(profile: Profile, engines: list[str], parameters: int | None) -> str
     try:
         on_gpu, missing = devices.resolve(profile.measure.device).type == "cuda", ""
     except UserError as reason:
-        on_gpu, missing = True, f"; this machine cannot run it, for {str(reason).rstrip('.')}"
+        on_gpu, missing = True, f"; this machine cannot run it, for {_why(reason)}"
     each = {name: _width(profile, name, on_gpu) * parameters for name in (BASELINE, *engines)}
     most = max(each.values()) if profile.measure.rounds is None else sum(each.values())
     how = "" if profile.measure.rounds is None else " while the rounds hold all engines"
@@ -202,6 +202,11 @@ def _time(folder: Path, name: str) -> str:
     if all(there.get(key) == here[key] for key in ("cpu", "cpu_cores", "gpus")):
         return f"about {taken} of decoding, as the run in {folder}/ took on this kind of machine"
     return f"unknown on this machine; the run in {folder}/ took {taken} of decoding on {machine}"
+
+
+def _why(reason: UserError) -> str:
+    """What is wrong, without what to do."""
+    return str(reason).split(": ", 1)[0]
 
 
 def _about(counts: Sequence[int | None]) -> str:

@@ -1,4 +1,4 @@
-"""Long work shows a bar in a terminal and plain lines elsewhere, both with how much is done and how long the rest takes.
+"""Long work shows a bar in a terminal and plain lines elsewhere: how much is done, and how long the rest takes.
 
 A log gets a line for each tenth of the way, at most one in EVERY_S seconds, and at least one in QUIET_S while the work
 moves. The time left assumes that the rest goes as fast as what this process has done so far.
@@ -7,7 +7,6 @@ moves. The time left assumes that the rest goes as fast as what this process has
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -34,9 +33,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def advance(self, count: int = 1) -> None:

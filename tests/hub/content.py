@@ -1,4 +1,4 @@
-"""What is on the test hub: a tiny random Whisper in each layout found in the wild, and LibriSpeech made of `samples/`."""
+"""What is on the test hub: a tiny random Whisper in each layout found in the wild, LibriSpeech made of `samples/`."""
 
 import json
 from io import BytesIO

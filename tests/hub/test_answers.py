@@ -98,10 +98,11 @@ CASES = [
          "the WHAT could not be fetched, for the hub at http://… does not answer as a hub (JSONDecodeError): correct"
          f" HF_ENDPOINT or the proxy; offline, {OFFLINE}."),
     Case("nobody listens", stop,
-         f"the WHAT could not be fetched from the hub at http://… (…refused): go online and run again; offline, {OFFLINE}."),
+         "the WHAT could not be fetched from the hub at http://… (…refused): go online and run again; offline,"
+         f" {OFFLINE}."),
     Case("HF_HUB_OFFLINE and an empty cache", switch_off,
-         "the WHAT could not be fetched, for HF_HUB_OFFLINE is set and the cache lacks some of it: unset that once to fill"
-         " the cache, or run PROFILE=bundled, which needs no hub."),
+         "the WHAT could not be fetched, for HF_HUB_OFFLINE is set and the cache lacks some of it: unset that once to"
+         " fill the cache, or run PROFILE=bundled, which needs no hub."),
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The profiles `paper` and `dummy` from the hub to the page: the real files and the real code, over HTTP.
 
-Each runs in a process of its own, for HF_ENDPOINT is read once. Changed are the device and the number of rounds; what is
-small is on the hub: a few clips under LibriSpeech's name, random weights under large-v2's.
+Each runs in processes of its own, for HF_ENDPOINT is read once. Changed are the device and the number of rounds; the
+rest that is small is on the hub: a few clips under LibriSpeech's name, random weights under large-v2's.
 """
 
 import shutil
