@@ -73,6 +73,20 @@ def fetch(repo_id: str, repo_type: RepoType, commit: str, files: Sequence[Wanted
     return Path(folder)
 
 
+def small(repo_id: str, repo_type: RepoType, commit: str, name: str) -> Path | None:
+    """One small file in the cache, fetched if need be; None where the repository has none. Raises UserError."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with asking(repo_id, repo_type):
+        try:
+            return Path(hf_hub_download(repo_id, name, repo_type=repo_type, revision=commit, tqdm_class=_NoBar))
+        except LocalEntryNotFoundError:  # not fetched, whether there is one or not
+            raise
+        except EntryNotFoundError:
+            return None
+
+
 def begun(repo_id: str, repo_type: RepoType) -> int:
     """Bytes of files that an interrupted run has fetched in part."""
     parts = _blobs(repo_id, repo_type).glob("*.incomplete")

@@ -114,7 +114,9 @@ def _hub_weights(model: Hub) -> tuple[list[Need], int | None]:
         note = f"{' by the published shape' if count else ''}, for {_why(reason)}"
         return [Need(model.id, count and width * count, cache, fetched=True, note=note)], count
     left = sum(file.size for file in files if not file.cached) - downloads.begun(model.id, "model")
-    return [Need(model.id, max(left, 0), cache, fetched=True)], _parameters(hub.config(model.id, commit))
+    return [Need(model.id, max(left, 0), cache, fetched=True)], _parameters(
+        downloads.small(model.id, "model", commit, "config.json")
+    )
 
 
 def _parameters(config: Path | None) -> int | None:

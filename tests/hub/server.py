@@ -2,8 +2,8 @@
 
 Repositories are dictionaries of bytes with a commit. Answered are: what a repository is (`/api/models/ID`, at a
 revision too), its files (`/api/models/ID/tree/REVISION`, in pages) and a file (`/ID/resolve/REVISION/NAME`, HEAD and
-GET, with ETag, X-Repo-Commit and ranges). Large files lie at another host, as on the hub: `resolve` names it and says in
-X-Linked-Etag and X-Linked-Size what is there. Source: the answers of huggingface.co, and what huggingface_hub reads.
+GET, with ETag, X-Repo-Commit and ranges). Large files lie at another host, as on the hub: `resolve` names it and says
+in X-Linked-Etag and X-Linked-Size what is there. Source: what huggingface_hub asks for and reads.
 """
 
 import json

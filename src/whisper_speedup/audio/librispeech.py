@@ -16,7 +16,6 @@ from whisper_speedup.audio.clips import Clip, one_line, optional
 from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import sha256
-from whisper_speedup.hub import asking
 from whisper_speedup.params import LibriSpeech
 
 
@@ -88,17 +87,12 @@ def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
 
 def _patterns(data: LibriSpeech, commit: str) -> list[str]:
     """Where the dataset card puts this configuration's split; without a card, the hub's usual places."""
-    from huggingface_hub import DatasetCard, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub import DatasetCard
 
     usual = [f"{data.config}/{data.split}-*.parquet", f"{data.config}/{data.split}/*.parquet"]
-    with asking(data.dataset, "dataset"):
-        try:
-            path = hf_hub_download(data.dataset, "README.md", repo_type="dataset", revision=commit)
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            return usual
+    path = downloads.small(data.dataset, "dataset", commit, "README.md")
+    if path is None:
+        return usual
     try:
         listed = DatasetCard.load(path).data.to_dict().get("configs") or []
         configs = {config["config_name"]: config.get("data_files") for config in listed}

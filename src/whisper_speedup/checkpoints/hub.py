@@ -6,7 +6,6 @@ from whisper_speedup import downloads, revisions
 from whisper_speedup.checkpoints.folder import OPTIONAL, REQUIRED, used_files
 from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
-from whisper_speedup.hub import asking
 
 CONFIGURATIONS = [*REQUIRED, *OPTIONAL, "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt",
                   "processor_config.json"]  # fmt: skip
@@ -37,18 +36,6 @@ def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
             raise
         return folder, commit
     return downloads.fetch(repo_id, "model", commit, files), commit
-
-
-def config(repo_id: str, commit: str) -> Path | None:
-    """The model's config.json alone; None where there is none. Raises UserError."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import RemoteEntryNotFoundError
-
-    with asking(repo_id, "model"):
-        try:
-            return Path(hf_hub_download(repo_id, "config.json", revision=commit))
-        except RemoteEntryNotFoundError:
-            return None
 
 
 def left_by_others(repo_id: str, commit: str) -> Path | None:
