@@ -55,9 +55,9 @@ class TestHub:
     """A hub with these repositories, running from the start. `endpoint` is what HF_ENDPOINT must say.
 
     `refuse(method, path)` may answer in the hub's place: a status and headers, or None. `cut_after` is a number of
-    body bytes: when so many have gone out, the server drops all connections and is gone until `start`. After
-    `pause_after` bytes it sets `paused` and waits for `resume`. `garble` changes a byte of what goes out, `ranges` is
-    whether it heeds them, `accept` are commits that it takes for its own.
+    body bytes: when so many have gone out, the server drops all connections and is gone until `start`. So it does after
+    `cut_at` requests. After `pause_after` bytes it sets `paused` and waits for `resume`. `garble` changes a byte of
+    what goes out, `ranges` is whether it heeds them, `accept` are commits that it takes for its own.
     """
 
     __test__ = False
@@ -67,6 +67,7 @@ class TestHub:
         self.requests: list[Request] = []
         self.refuse: Callable[[str, str], tuple[int, dict[str, str]] | None] = lambda method, path: None
         self.cut_after: int | None = None
+        self.cut_at: int | None = None
         self.pause_after: int | None = None
         self.paused, self.resume = threading.Event(), threading.Event()
         self.garble, self.ranges = False, True
@@ -93,7 +94,7 @@ class TestHub:
     def start(self) -> None:
         """Listen, at the same port as before."""
         with self.switching:
-            self.cut_after = None
+            self.cut_after = self.cut_at = None
             self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler(self))
             self.port = self.server.server_port
             threading.Thread(target=self.server.serve_forever, args=(0.005,), daemon=True).start()
@@ -141,7 +142,13 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
             split = urlsplit(self.path)
             path, query = unquote(split.path), parse_qs(split.query)
             self.request_seen = Request(self.command, path, self.headers.get("Range"))
-            hub.requests.append(self.request_seen)
+            with hub.lock:
+                hub.requests.append(self.request_seen)
+                gone = hub.server is None or (hub.cut_at is not None and len(hub.requests) > hub.cut_at)
+            if gone:
+                self.close_connection = True
+                hub.stop()
+                return
             refusal = hub.refuse(self.command, path)
             if refusal is not None:
                 self.reply(refusal[0], b"", refusal[1])

@@ -10,7 +10,7 @@ from tests.hub.client import ROOT
 from tests.hub.server import TestHub
 from whisper_speedup.cli import main
 
-SEED, CUTS = 9, 10
+SEED, IN_FILES, BETWEEN_FILES = 9, 6, 4
 STAGES = ("data", "model")
 
 
@@ -43,29 +43,32 @@ def test_cut_at_ten_points_nothing_is_lost(
     shutil.copytree(ROOT / "profiles", "profiles")
     assert stages() == [0, 0]
     expected, whole = made(Path.cwd()), hub.sent
-    points = sorted(random.Random(SEED).sample(range(whole), CUTS))
+    fresh(hub, tmp_path)
+    assert stages() == [0, 0]  # with the commits known, as from now on
+    chance = random.Random(SEED)
+    # In the bytes of a file, and between files: before the hub's answer to a request.
+    points = [("cut_after", point) for point in sorted(chance.sample(range(whole), IN_FILES))]
+    points += [("cut_at", point) for point in sorted(chance.sample(range(len(hub.requests)), BETWEEN_FILES))]
 
-    # Each point alone, in a fresh cache: one cut, one rerun.
-    for point in points:
-        fresh(tmp_path)
-        hub.requests.clear()
-        hub.cut_after = point
-        assert stages()[-1] == 2, point
-        assert hub.server is None, f"the hub was not cut at {point}"
+    # Each point alone, in fresh caches: one cut, one rerun.
+    for kind, point in points:
+        fresh(hub, tmp_path)
+        setattr(hub, kind, point)
+        assert stages()[-1] == 2, (kind, point)
+        assert hub.server is None, "the hub was not cut"
         sentence = capfd.readouterr().err.splitlines()[-1]
         assert sentence.startswith("error: the ")
         assert "could not be fetched" in sentence
-        assert hub.sent == point
+        assert kind == "cut_at" or hub.sent == point
         hub.start()
         assert stages() == [0, 0]
         assert hub.sent == whole, "a byte was fetched twice"
         assert made(Path.cwd()) == expected
         assert not list((tmp_path / "cache").rglob("*.incomplete"))
 
-    # All of them one after the other, in one fresh cache.
-    fresh(tmp_path)
-    hub.requests.clear()
-    for point in points:
+    # Those in files one after the other, in one fresh cache.
+    fresh(hub, tmp_path)
+    for _, point in points[:IN_FILES]:
         hub.cut_after = point
         assert stages()[-1] == 2
         hub.start()
@@ -74,10 +77,11 @@ def test_cut_at_ten_points_nothing_is_lost(
     assert made(Path.cwd()) == expected
 
 
-def fresh(tmp_path: Path) -> None:
+def fresh(hub: TestHub, tmp_path: Path) -> None:
     """Empty caches, as on another machine; the recorded commits stay, as Git keeps them."""
     from huggingface_hub import _tree_cache
 
     shutil.rmtree(tmp_path / "cache")
     shutil.rmtree("build")
     _tree_cache._IN_MEMORY_TREE_CACHE.clear()
+    hub.requests.clear()
