@@ -1,7 +1,9 @@
 """A bar in a terminal, plain lines in a log: how many there are, and what they say."""
 
 import io
+import os
 import sys
+import termios
 
 import pytest
 
@@ -101,6 +103,20 @@ def test_a_bar_in_a_terminal_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> No
     assert "decoding audio: 100%" in told
     assert "4/4" in told
     assert "4 of 4 clips" not in told
+
+
+@pytest.mark.parametrize(("columns", "bar"), [(100, True), (0, False)])
+def test_a_real_terminal_and_one_without_a_width(monkeypatch: pytest.MonkeyPatch, columns: int, bar: bool) -> None:
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (30, columns))
+    with open(slave, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert list(track([1, 2], "decoding audio", "clip")) == [1, 2]
+        terminal.flush()
+        told = os.read(master, 65536).decode()
+    os.close(master)
+    assert ("decoding audio: 100%" in told) == bar
+    assert ("decoding audio: 2 of 2 clips" in told) != bar
 
 
 def test_a_bar_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

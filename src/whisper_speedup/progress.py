@@ -4,6 +4,7 @@ A log gets a line for each tenth of the way, at most one in EVERY_S seconds, and
 moves. The time left assumes that the rest goes as fast as what this process has done so far.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +28,7 @@ class Progress:
         self.first, self.began = done, time.monotonic()
         self.said, self.said_at = done, self.began
         self.bar = None
-        if sys.stderr.isatty():
+        if _terminal():
             self.bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
 
     def __enter__(self) -> "Progress":
@@ -66,6 +67,16 @@ class Progress:
             return f"{line}, {duration(seconds)}"
         left = seconds / fresh * (self.total - self.done)
         return f"{line}, {duration(seconds)} so far, about {duration(left)} left"
+
+
+def _terminal() -> bool:
+    """Whether a person watches. A terminal of no width, as CI and containers have, would show an empty bar."""
+    if not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):  # one that has no size to ask for
+        return True
 
 
 def track(items: Sequence[T], what: str, unit: str, done: int = 0) -> Iterator[T]:
