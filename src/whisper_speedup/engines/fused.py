@@ -4,9 +4,10 @@ A rung of the ladder is the same engine with some of its parts left out: fused/s
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -16,6 +17,7 @@ from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
@@ -24,6 +26,9 @@ from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params import FusedParams, GenerationParams, Switch
 from whisper_speedup.prompt import prompt_tokens
+
+if TYPE_CHECKING:
+    from whisper_speedup.fused.one_launch import OneLaunch
 
 
 class Fused:
@@ -112,19 +117,56 @@ class Fused:
 
         gpu = torch.cuda.get_device_name(self.device)
         launch = load_launch_config(gpu, model.config.d_model)
-        weights = pack_device_weights(model, self.device, dtype)
-        if launch.source == "default" and self.params.tune == "auto":
+        one_launch = self._one_launch(model, settings, dtype)
+        weights = pack_device_weights(model, self.device, dtype, one_launch)
+        # What is tuned is the chain of Triton kernels above all, and one launch has nothing to choose.
+        if launch.source == "default" and self.params.tune == "auto" and one_launch is None:
             with triton_errors():
                 launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
         self.settings["launch"] = launch.as_dict()
+        torch.cuda.empty_cache()  # what packing took on the way
         self.model = DeviceWhisper(
             model, settings, self.device, dtype, launch, weights=weights, encoder_graph=encoder_graph
         )
 
+    def _one_launch(
+        self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
+    ) -> "OneLaunch | None":
+        """All layers in one launch, compiled, or None where they are to run or can only run as Triton kernels."""
+        from whisper_speedup.fused.one_launch import NoOneLaunch, RefusedLaunch, make_one_launch
+
+        asked = self.params.layers
+        if asked == "triton":
+            return None
+        try:
+            made = make_one_launch(model.config, settings, self.device, dtype, model.model.decoder.layer_norm.eps)
+        except NoOneLaunch as why:
+            if asked == "persistent":
+                raise UserError(f"measure.fused.layers is persistent, but {why}: say auto or triton.") from None
+            self.settings["layers"] = f"triton ({why})"
+            if isinstance(why, RefusedLaunch):
+                print(f"the decoder's layers run as Triton kernels and not in one launch: {why}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+            return None
+        self.settings["layers"] = "persistent"
+        return made
+
+    @contextmanager
+    def _giving_up_told(self) -> Iterator[None]:
+        """Say so when it was the layers' one launch that ended the GPU's work."""
+        try:
+            yield
+        except RuntimeError:
+            if "kernels" in self.settings.get("on", ()) and self.model.gave_up():
+                from whisper_speedup.fused.one_launch import GAVE_UP
+
+                raise EngineLost(GAVE_UP) from None
+            raise
+
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""
         launch = self.settings.get("launch", {}).get("source", "default")
-        with triton_errors():
+        with triton_errors(), self._giving_up_told():
             try:
                 self.model.warm_up(features)
             except Exception as error:
@@ -139,7 +181,8 @@ class Fused:
 
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000) on the device."""
-        best = self.model.generate(features)
+        with self._giving_up_told():
+            best = self.model.generate(features)
         return Generation(tokens=best.tokens, score=best.score, truncated=not best.ended)
 
     def watch(self, stopwatch: Stopwatch | None) -> None:
