@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--size", default="large-v2")
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--slots", type=int, nargs="+", default=[32, 64, 96])
-    parser.add_argument("--together", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--together", type=int, nargs="*", default=[4, 8, 16])
     parser.add_argument("--seconds", type=float, default=90, help="no new timing begins later")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
