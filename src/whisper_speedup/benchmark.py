@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
 from whisper_speedup import device as devices
@@ -36,6 +35,7 @@ from whisper_speedup.measure.sampler import Sampler
 from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params import Profile
 from whisper_speedup.partial import Partial, one_sentence
+from whisper_speedup.progress import track
 from whisper_speedup.timed import timed
 
 NO_OUTPUT: dict[str, Any] = {
@@ -137,7 +137,7 @@ def _decode(
         )
     with one_sentence(partial):
         left = [row for row in rows if row.id not in partial.rows]
-        progress = _progress(left, name, len(rows))
+        progress = track(left, f"decoding with {name}", "utterance", done=len(rows) - len(left))
         with Sampler(device) as sampler:
             _decode_rows(engine, progress, features_of, tokenizer, measure.repeats, partial)
         decode_s = time.perf_counter() - begin
@@ -275,15 +275,3 @@ def _all(values: list[float | None]) -> list[float] | None:
     """The values when each is known, else None."""
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
-
-
-def _progress(rows: list[manifest.Row], engine_name: str, total: int) -> Iterator[manifest.Row]:
-    """The rows that are left of `total`: a bar when a person watches, a line every tenth of the way when not."""
-    label = f"decoding with {engine_name}"
-    every = max(1, total // 10)
-    done = total - len(rows)
-    bar = tqdm(rows, desc=label, unit="utterance", disable=None, initial=done, total=total)
-    for number, row in enumerate(bar, done + 1):
-        yield row
-        if not sys.stderr.isatty() and (number % every == 0 or number == total):
-            print(f"{label}: {number} of {total} utterances", file=sys.stderr, flush=True)
