@@ -22,6 +22,7 @@ EngineName = Literal[
 # The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
 Switch = Literal[
     "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
+    "one_launch",
 ]  # fmt: skip
 SWITCHES: tuple[Switch, ...] = get_args(Switch)
 PLAIN_SWITCHES = SWITCHES[:3]

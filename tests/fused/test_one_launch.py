@@ -128,8 +128,10 @@ def test_what_nvrtc_refuses_is_said_once_and_the_chain_runs(
     with pytest.raises(RefusedLaunch, match="NVRTC or the driver refuses it"):
         make_one_launch(model.config, settings, CPU, HALF)
     engine = fused("auto")
-    assert engine._one_launch(model, settings, HALF) is None
-    assert engine.settings["layers"].startswith("triton (NVRTC or the driver refuses it")
+    none, why = engine._one_launch(model, settings, HALF)
+    assert none is None
+    assert why is not None
+    assert why.startswith("NVRTC or the driver refuses it")
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(UserError, match=r"measure\.fused\.layers is persistent, but NVRTC .*: say auto or triton\."):
         fused("persistent")._one_launch(model, settings, HALF)
@@ -144,10 +146,11 @@ def fused(layers: Any) -> Fused:
 def test_an_older_gpu_is_no_news(hopper: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     hopper.major = 8
     engine = fused("auto")
-    assert engine._one_launch(*settings_of(2), HALF) is None
-    assert "compute capability 8.0" in engine.settings["layers"]
+    none, why = engine._one_launch(*settings_of(2), HALF)
+    assert none is None
+    assert "compute capability 8.0" in str(why)
     assert capsys.readouterr().err == ""
-    assert fused("triton")._one_launch(*settings_of(2), HALF) is None
+    assert fused("triton")._one_launch(*settings_of(2), HALF) == (None, "measure.fused.layers is triton")
 
 
 def test_a_launch_that_gives_up_is_one_sentence() -> None:

@@ -64,13 +64,20 @@ class Fused:
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
         unserved = self._unserved(settings, chosen)
+        one_launch = no_one_launch = None
+        if device.type == "cuda" and unserved is None and (self.rung is None or "encoder_graph" in self.rung):
+            one_launch, no_one_launch = self._one_launch(model, settings, dtype)
         if self.rung is not None:
-            check_rung(self.name, self.rung, device, unserved)
-        on = self.settings["on"] = list(everything(device, unserved) if self.rung is None else self.rung)
+            check_rung(self.name, self.rung, device, unserved, no_one_launch)
+        whole = everything(device, unserved, no_one_launch)
+        on = self.settings["on"] = list(whole if self.rung is None else self.rung)
         if device.type == "cuda":
             check_memory(self.name, needed_bytes(model, settings, dtype), device)
         if "kernels" in on:
-            self._use_kernels(model, settings, dtype, "encoder_graph" in on)
+            one_launch = one_launch if "one_launch" in on else None
+            because = f" ({no_one_launch})" if no_one_launch and self.params.layers != "triton" else ""
+            self.settings["layers"] = f"triton{because}" if one_launch is None else "persistent"
+            self._use_kernels(model, settings, dtype, one_launch, "encoder_graph" in on)
         elif "step_graph" in on:
             from whisper_speedup.fused.graphed import GraphedWhisper
 
@@ -107,7 +114,8 @@ class Fused:
         model: WhisperForConditionalGeneration,
         settings: DecodingSettings,
         dtype: torch.dtype,
-        encoder_graph: bool = True,
+        one_launch: "OneLaunch | None",
+        encoder_graph: bool,
     ) -> None:
         """Pack for the kernels; tune them first on a GPU that is not known yet."""
         # Triton is needed from here on, and only on a GPU.
@@ -117,7 +125,6 @@ class Fused:
 
         gpu = torch.cuda.get_device_name(self.device)
         launch = load_launch_config(gpu, model.config.d_model)
-        one_launch = self._one_launch(model, settings, dtype)
         weights = pack_device_weights(model, self.device, dtype, one_launch)
         # What is tuned is the chain of Triton kernels above all, and one launch has nothing to choose.
         if launch.source == "default" and self.params.tune == "auto" and one_launch is None:
@@ -131,25 +138,22 @@ class Fused:
 
     def _one_launch(
         self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
-    ) -> "OneLaunch | None":
-        """All layers in one launch, compiled, or None where they are to run or can only run as Triton kernels."""
+    ) -> "tuple[OneLaunch | None, str | None]":
+        """All layers in one launch, compiled, or why they are to run or can only run as Triton kernels."""
         from whisper_speedup.fused.one_launch import NoOneLaunch, RefusedLaunch, make_one_launch
 
         asked = self.params.layers
         if asked == "triton":
-            return None
+            return None, "measure.fused.layers is triton"
         try:
-            made = make_one_launch(model.config, settings, self.device, dtype, model.model.decoder.layer_norm.eps)
+            return make_one_launch(model.config, settings, self.device, dtype, model.model.decoder.layer_norm.eps), None
         except NoOneLaunch as why:
             if asked == "persistent":
                 raise UserError(f"measure.fused.layers is persistent, but {why}: say auto or triton.") from None
-            self.settings["layers"] = f"triton ({why})"
             if isinstance(why, RefusedLaunch):
                 print(f"the decoder's layers run as Triton kernels and not in one launch: {why}",
                       file=sys.stderr, flush=True)  # fmt: skip
-            return None
-        self.settings["layers"] = "persistent"
-        return made
+            return None, str(why)
 
     @contextmanager
     def _giving_up_told(self) -> Iterator[None]:
