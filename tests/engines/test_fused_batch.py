@@ -53,7 +53,7 @@ def test_twelve_utterances_through_three_slots(beams: int, asked: dict[str, Any]
     if beams == 1 and asked:
         pytest.skip("a greedy search has neither setting")
     lengths = set()
-    for seed in (5, 6, 13):
+    for seed in (6, 13):
         one, many = both(plain_tiny_whisper(seed), generation(beams, **asked))
         found = dict(many.decode_stream(stream(12)))
         assert sorted(found) == list(range(12))
