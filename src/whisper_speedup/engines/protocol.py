@@ -1,11 +1,13 @@
-"""What every engine does: load once, warm up once, then decode one utterance at a time."""
+"""What every engine does: load once, warm up once, then decode one utterance at a time, or many at once."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params import GenerationParams
 
@@ -54,6 +56,43 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give the memory back."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance that waits to be decoded.
+
+    `index`: the caller's own number for it, which comes back with its result. `features`: called once, perhaps in
+    another thread, gives log-mel features (1, mels, 3000), float32, on the host or on the engine's device; a UserError
+    that it raises is this utterance's result. `duration_s`: of the audio, where that is known: among the utterances
+    that an engine holds, the longest starts first.
+    """
+
+    index: int
+    features: Callable[[], torch.Tensor]
+    duration_s: float | None = None
+
+
+Outcome = Generation | UserError  # one utterance's result, or why there is none
+
+
+@runtime_checkable
+class BatchEngine(Engine, Protocol):
+    """An engine that decodes many utterances at once. Its `generate` is a batch of one."""
+
+    def decode_stream(self, utterances: Iterable[Utterance]) -> Iterator[tuple[int, Outcome]]:
+        """Decode all of `utterances`, yielding (index, result) in the order in which they end.
+
+        Pulls `utterances` lazily, in a thread of its own: as many as the engine has slots, and a bounded number that
+        wait, are held at any time, however many there are. A Generation's `seconds` are those from the utterance's
+        entering a slot to its end, which others share. An utterance's own fault is its result (ClipError for NaN, or
+        what `features` raised), and the others go on; EngineLost, and whatever iterating `utterances` raises, end the
+        stream. Closing the iterator early drops what is in flight, and the engine can be used again.
+        """
+
+    def stream_summary(self) -> dict[str, float]:
+        """Of the last stream that was read to its end: `seconds` from its first pull to its last result, `utterances`,
+        `encoder_s` and `decoder_s` (of the device's time, where it has a clock; else the host's), `steps`, `slots`."""
 
 
 @runtime_checkable
