@@ -99,7 +99,7 @@ def work(job: Job, more: More) -> Generator[Message]:
     audio_s, last = 0.0, time.perf_counter()
     rows = decoded(engine, chunks, features_of, tokenizer, measure.repeats)
     with Sampler(device) as sampler, closing(cast("Any", rows)):
-        for gathered in _gathered(rows, GATHERED_S if isinstance(engine, BatchEngine) else 0.0):
+        for gathered in _gathered(rows, chunks, GATHERED_S if isinstance(engine, BatchEngine) else 0.0):
             last = time.perf_counter()
             audio_s += sum(one.audio_s for one in gathered)
             yield Rows(gathered)
@@ -121,26 +121,31 @@ def work(job: Job, more: More) -> Generator[Message]:
 
 
 class Chunks:
-    """The utterances of all chunks, one by one. `begun`: the clock when the first was there."""
+    """The utterances of all chunks, one by one. `begun`: the clock when the first was there; `count`: so far."""
 
     def __init__(self, more: More) -> None:
         self.more = more
         self.begun: float | None = None
+        self.count = 0
 
     def __iter__(self) -> Iterator[Item]:
         while chunk := self.more():
             if self.begun is None:
                 self.begun = time.perf_counter()
+            self.count += len(chunk)
             yield from chunk
 
 
-def _gathered(rows: Iterable[Decoded], seconds: float) -> Iterator[list[Decoded]]:
-    """The rows in groups: each by itself, or those of at least so many seconds together."""
+def _gathered(rows: Iterable[Decoded], chunks: Chunks, seconds: float) -> Iterator[list[Decoded]]:
+    """The rows in groups: each by itself, or those of so many seconds together.
+
+    None is held back when no other is to come, for the next chunk may depend on it.
+    """
     waiting: list[Decoded] = []
     since = time.perf_counter()
-    for row in rows:
+    for count, row in enumerate(rows, 1):
         waiting.append(row)
-        if time.perf_counter() - since >= seconds:
+        if time.perf_counter() - since >= seconds or count == chunks.count:
             yield waiting
             waiting, since = [], time.perf_counter()
     if waiting:
