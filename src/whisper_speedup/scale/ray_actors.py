@@ -6,6 +6,7 @@ machine does not see comes with each chunk, and weights it brings itself.
 
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -19,6 +20,8 @@ from whisper_speedup.scale.job import Job, job_of
 from whisper_speedup.scale.worker import Ended, work
 
 PACKAGE = Path(__file__).parents[1]
+WANTED = "the cluster's machines need this project's dependencies, in the versions that are installed here"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 LAST = (Ended, Failed, Bug, Lost)  # what a worker says last
 
 
@@ -137,8 +140,10 @@ class RayActors:
         except self.ray.exceptions.RayTaskError as error:
             return [Bug(str(error))]
         except (self.ray.exceptions.RayError, StopIteration) as error:
-            first = str(error).strip().splitlines()
-            return [Lost(f"its Ray actor is gone ({first[0].rstrip('.:') if first else type(error).__name__}).")]
+            lines = [line.strip() for line in COLOURS.sub("", str(error)).splitlines() if line.strip()]
+            if "creation task" in str(error):  # each other would end in the same way
+                return [Failed(f"a Ray actor does not start ({lines[-1].rstrip('.')}): {WANTED}.")]
+            return [Lost(f"its Ray actor is gone ({lines[0].rstrip('.:') if lines else type(error).__name__}).")]
 
 
 def _ray() -> Any:
