@@ -13,7 +13,8 @@ from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.files import write_json
 from whisper_speedup.params import Folder, Local, Profile
 
-BUNDLED = Path(__file__).parents[2] / "profiles" / "bundled.yaml"
+ROOT = Path(__file__).parents[2]
+BUNDLED = ROOT / "profiles" / "bundled.yaml"
 TONES = 20
 
 

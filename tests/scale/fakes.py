@@ -18,31 +18,50 @@ from whisper_speedup.params import GenerationParams, MeasureParams
 
 
 class Hearing:
-    """Tokens that depend on the clip alone. A worker that finds the file `kill` in `folder` removes it and is killed by
-    SIGKILL in the next utterance; `fatal` names a token that kills every worker that hears it."""
+    """Tokens that depend on the clip alone.
+
+    Files in `folder` say what happens in some worker's third utterance, once: `kill` ends that worker by SIGKILL, and
+    `kill_driver` the process whose number is in it. `fatal` holds a token that ends every worker that hears it,
+    `refuses` keeps the engine from loading, and `talkative` makes rows larger than a page of a disk. Each worker leaves
+    a file pid.NUMBER.
+    """
 
     name = "hearing"
     dtype = "float32"
     slots = 1
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.heard = folder, 0
         self.settings: dict[str, Any] = {"precision": "float32"}
         self.prompt: list[int | None] = [2]
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
         if (self.folder / "refuses").exists():
             raise UserError("not here.")
+        (self.folder / f"pid.{os.getpid()}").touch()
 
     def warm_up(self, features: torch.Tensor) -> None:
         pass
 
     def generate(self, features: torch.Tensor) -> Generation:
-        heard = int(features.abs().sum().item() * 1000) % 200
-        with_file(self.folder / "kill", lambda: os.kill(os.getpid(), signal.SIGKILL))
-        if (self.folder / "fatal").exists() and int((self.folder / "fatal").read_text()) == heard:
+        self.heard += 1
+        if self.heard == 3:
+            self._obey("kill")
+            self._obey("kill_driver")
+        token = int(features.abs().sum().item() * 1000) % 200
+        if (self.folder / "fatal").exists() and int((self.folder / "fatal").read_text()) == token:
             os.kill(os.getpid(), signal.SIGKILL)
-        return Generation(tokens=[heard], score=-heard / 7, truncated=False)
+        more = [100] * 2000 if (self.folder / "talkative").exists() else []
+        return Generation(tokens=[token, *more], score=-token / 7, truncated=False)
+
+    def _obey(self, name: str) -> None:
+        """In the one process that finds the file."""
+        mine = self.folder / f"{name}.{os.getpid()}"
+        try:
+            os.rename(self.folder / name, mine)
+        except FileNotFoundError:
+            return
+        os.kill(int(mine.read_text() or os.getpid()), signal.SIGKILL)
 
     def close(self) -> None:
         pass
@@ -88,15 +107,6 @@ class Streaming(Hearing):
             return utterance.index, replace(self.generate(utterance.features()), seconds=0.25)
         except UserError as error:
             return utterance.index, error
-
-
-def with_file(path: Path, action: Any) -> None:
-    """`action`, in the one process that removes the file."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return
-    action()
 
 
 def make(name: str, measure: MeasureParams, folder: Path) -> Hearing:

@@ -10,10 +10,8 @@ from tests.scale.conftest import TONES, alone
 from tests.scale.fakes import maker
 from tests.test_benchmark import without_times
 from whisper_speedup import benchmark
-from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl
 from whisper_speedup.params import Profile
-from whisper_speedup.scale import ray_actors
 
 ROOT = Path(__file__).parents[2]
 there = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
