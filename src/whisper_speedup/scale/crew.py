@@ -201,7 +201,7 @@ class Crew:
                         for item in self.items(given_up, False)])  # fmt: skip
         if figures is not None and self.waiting.finished:
             return
-        self.barren[number] += 1
+        self.barren[number] = 0 if given_up else self.barren[number] + 1  # the clip's fault, and not the worker's
         again = self.barren[number] < HOPELESS
         then = "started again" if again else "given up"
         print(f"worker {number} is lost and {then}: {why}", file=sys.stderr, flush=True)
