@@ -6,8 +6,8 @@ Each run is the pipeline's own: baseline, engines and rounds, in processes of th
 folder. The data and model stages must have run (make reproduce); build/PROFILE's runs are replaced, reports/ is left
 alone. `--lock FILE` holds a lock while a run measures, where several people share a machine.
 
-Two honest runs do not always pass. With intervals that hold the truth 95 times of 100, the estimate of a second run
-lies in the interval of the first about 83 times of 100, for the second estimate wanders as much as the first.
+Two honest runs do not always pass: the interval over rounds is where another run is to be expected 95 times of 100, and
+the one over utterances answers for other utterances, not for passes over the whole set minutes apart.
 """
 
 import argparse

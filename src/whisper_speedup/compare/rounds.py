@@ -59,7 +59,8 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
     """For metrics.json the speedup in the rounds and its interval over rounds; for the page, what they come from.
 
     The speedup is the median of the rounds' own. Work of others slows one engine in one round and then lets go: a sum
-    over rounds would be moved by it, and its interval too narrow (docs/clock.md has what that does to repeated runs).
+    over rounds would be moved by it, and its interval too narrow. The interval is where another run's median would fall,
+    for that is what a reader compares it with (docs/clock.md has both, and what repeated runs gave).
 
     Over the clips that both decoded in every round. `baseline_s` and `engine_s` are sums over those clips, one a round,
     `speedups` their ratios, and `whole_set` is the speedup of the same clips in the pass over the whole set.
@@ -72,7 +73,7 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
     if not both.any():
         return nothing, None
     before, after = before[:, both].sum(axis=1), after[:, both].sum(axis=1)
-    interval = statistics.median_interval(before / after)
+    interval = statistics.repeat_interval(before / after)
     clips = {clip for clip, kept in zip(rounds.about["clips"], both, strict=True) if kept}
     return {
         "speedup_rounds": float(np.median(before / after)),

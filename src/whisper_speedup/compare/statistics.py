@@ -1,4 +1,4 @@
-"""The bootstrap: how far a ratio of sums would move with other utterances, and a median of ratios with other rounds."""
+"""The bootstrap: how far a ratio of sums would move with other utterances, and a median of ratios in another run."""
 
 import math
 
@@ -52,6 +52,25 @@ def median_interval(
     drawn = np.random.default_rng(seed).integers(0, count, size=(resamples, count))
     tail = tail_share(count, level)
     low, high = np.quantile(np.median(values[drawn], axis=1), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def repeat_interval(
+    values: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """Where the median of another `count` values like these, shape (count,) and above zero, is to be expected.
+
+    `median_interval` says where the truth is. Another run's median strays from it as much as this one's did, so two
+    medians are drawn, and the interval is this run's median times what their ratio may be: about sqrt(2) as wide, as
+    the repeatability limit of ISO 5725-6 is, and as far up as down. None for fewer than two values.
+    """
+    count = len(values)
+    if count < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, count, size=(2, resamples, count))
+    one, other = np.median(values[drawn], axis=2)
+    tail = tail_share(count, level)
+    low, high = float(np.median(values)) * np.quantile(one / other, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -50,8 +50,8 @@ def _sentences(about: Row) -> list[str]:
     return [
         f"In each of {numbers.count(count)} rounds every engine decoded {which}, one engine at a time, each in a"
         " process that stayed loaded.",
-        "The interval over rounds says how far the speed moves when these utterances are decoded again on this"
-        " machine.",
+        "The interval over rounds is where the speed of another such run, of these utterances on this machine, is to be"
+        " expected 95 times of 100.",
         "The interval over utterances, from the pass over the whole set, says how far it would move with other"
         " utterances of this kind.",
         "Neither says what another machine would give.",
