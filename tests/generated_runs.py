@@ -90,6 +90,7 @@ def profile(**report: Any) -> Profile:
                     "reorder_fix": False,
                 },
                 "fused": {"precision": "auto", "tune": "auto"},
+                "fused_batch": {"precision": "auto", "slots": "auto"},
                 "kernl": {"precision": "auto"},
                 "kernl_upstream": {"python": None},
                 "kernl_phantom": {"precision": "auto"},

@@ -17,7 +17,7 @@ from whisper_speedup.files import write_text
 BASELINE = "huggingface"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 EngineName = Literal[
-    "fused", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2", "ctranslate2_int8",
+    "fused", "fused_batch", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2", "ctranslate2_int8",
 ]  # fmt: skip
 # The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
 Switch = Literal[
@@ -166,6 +166,15 @@ class FusedParams(Section):
     tune: Literal["auto", "never"]
 
 
+class FusedBatchParams(Section):
+    """Our engine with many utterances at once. `precision`: as engine fused's. `slots`: how many utterances; `auto` is
+    as many as the GPU's memory holds, at most 128, and 4 on a CPU.
+    """
+
+    precision: Literal["auto", "half", "float32"]
+    slots: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
+
+
 class KernlParams(Section):
     """How transformers' loop runs over our decoder. `auto` is fp16 on CUDA and fp32 on a CPU; `autocast` is the
     notebook's own: fp32 weights under `torch.autocast(float16)`.
@@ -261,6 +270,7 @@ class MeasureParams(Section):
     rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams
+    fused_batch: FusedBatchParams
     kernl: KernlParams
     kernl_upstream: KernlUpstreamParams
     kernl_phantom: KernlPhantomParams

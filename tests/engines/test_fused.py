@@ -11,6 +11,7 @@ from whisper_speedup.params import (
     BaselineParams,
     CompiledParams,
     CTranslate2Params,
+    FusedBatchParams,
     FusedParams,
     GenerationParams,
     KernlParams,
@@ -23,6 +24,7 @@ CPU = torch.device("cpu")
 MEASURE = MeasureParams(
     device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
+    fused_batch=FusedBatchParams(precision="auto", slots=3),
     kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
     kernl_phantom=KernlPhantomParams(precision="auto"), compiled=CompiledParams(precision="auto"),
     ctranslate2=CTranslate2Params(patience=1), ctranslate2_int8=CTranslate2Params(patience=1), ladder={},

@@ -12,14 +12,21 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from whisper_speedup.fused.batch_decoder import BatchLaunch
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.kernels import (
+    add_norm,
+    batch_cross_attention,
+    batch_self_attention,
     beam_update,
+    bias_gelu,
+    collect,
     cross_attention,
     embed,
     linear_residual,
     norm_linear,
     norm_qkv,
+    row_candidates,
     self_attention,
     vocabulary,
 )
@@ -71,10 +78,14 @@ class Recorder:
 def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     """Every kernel with launches of large-v2's shapes; `programmatic` adds dependent launch, which Hopper has."""
     recorders = {}
-    for module in (
-        beam_update, cross_attention, embed, linear_residual, norm_linear, norm_qkv, self_attention, vocabulary,
-    ):  # fmt: skip
-        name = module.__name__.rsplit(".", 1)[1]
+    modules = [
+        add_norm, batch_cross_attention, batch_self_attention, beam_update, bias_gelu, collect, cross_attention, embed,
+        linear_residual, norm_linear, norm_qkv, row_candidates, self_attention, vocabulary,
+    ]  # fmt: skip
+    for module, name in [
+        *((module, module.__name__.rsplit(".", 1)[1]) for module in modules),
+        (add_norm, "embed_rows"),
+    ]:
         attribute = f"_{name}_kernel"
         kernel = getattr(module, attribute)
         recorders[name] = Recorder(kernel.kernel if isinstance(kernel, Recorder) else kernel)
@@ -129,7 +140,53 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     candidates = torch.empty(1, 8, 2 * beams, dtype=torch.int64)
     for sources in (1, beams):
         beam_update.beam_update(state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, False)
+    batch(dtype)
     return recorders
+
+
+def batch(dtype: torch.dtype, slots: int = 4) -> None:
+    """The launches of fused_batch's encoder and step."""
+    d, heads, ffn, size, positions, beams = 1280, 20, 5120, 51865, 54, 5
+    rows, prompt = slots * beams, torch.zeros(4, dtype=torch.int32)
+
+    def half(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    launch = BatchLaunch()
+    state = collect.BatchState(slots, positions, torch.device("cpu"))
+    vector = torch.empty(3 * d)
+    add_norm.embed_rows(
+        state.tokens, prompt, state.position, half(size, d), half(448, d), half(d), torch.empty(rows, d), half(rows, d),
+        1e-5, beams,
+    )  # fmt: skip
+    add_norm.add_norm(torch.empty(rows, d), half(rows, d), half(d), half(d), None, half(rows, d), 1e-5)
+    add_norm.add_norm(torch.empty(rows, d), half(rows, d), vector[:d], half(d), None, half(rows, d), 1e-5)
+    add_norm.add_norm(half(rows, d), half(rows, d), half(d), half(d), half(d), half(rows, d), 1e-5, 64504.0)
+    bias_gelu.bias_gelu(half(rows, ffn), torch.empty(ffn))
+    bias_gelu.bias_gelu(half(rows, ffn), half(ffn))
+    cache = half(slots, positions, beams, d)
+    batch_self_attention.batch_self_attention(
+        half(rows, 3 * d), vector, cache, cache, state.ancestry, state.position, state.done, half(rows, d), 4, heads,
+        launch.self_group, launch.self_block, launch.self_warps,
+    )  # fmt: skip
+    cross = half(slots, 2, 1500, d)
+    for shares in (1, launch.cross_shares):
+        scratch = batch_cross_attention.BatchCrossScratch(slots, heads, d // heads, shares, torch.device("cpu"))
+        batch_cross_attention.batch_cross_attention(
+            half(rows, d), vector[:d], cross[:, 0], cross[:, 1], state.done, half(rows, d), heads, beams, scratch,
+            launch.cross_block, launch.cross_warps, launch.cross_stages,
+        )  # fmt: skip
+    tiles = triton.cdiv(size, launch.candidates_block)
+    peak, candidates = torch.empty(slots, tiles, 8), torch.empty(slots, tiles, 8, 2 * beams, dtype=torch.int64)
+    row_candidates.row_candidates(
+        torch.empty(rows, 51904)[:, :size], torch.empty(size), torch.zeros(size, dtype=torch.int8), state.length,
+        state.done, peak, peak, candidates, 4, 1, beams, launch.candidates_block, launch.candidates_warps,
+    )  # fmt: skip
+    beam_update.beam_update(
+        state, peak, peak, candidates, beams, beams, size, 4, positions, 50257, 1.0, False, launch.update_warps,
+        first_row=3, limits=state.limits,
+    )  # fmt: skip
+    collect.collect(state, slots)
 
 
 def main() -> int:

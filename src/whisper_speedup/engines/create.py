@@ -17,6 +17,10 @@ def create(name: str, measure: MeasureParams) -> Engine:
         from whisper_speedup.engines.fused import Fused
 
         return Fused(measure.fused)
+    if name == "fused_batch":
+        from whisper_speedup.engines.fused_batch import FusedBatch
+
+        return FusedBatch(measure.fused_batch)
     if name.startswith(RUNG):
         from whisper_speedup.engines.fused import Fused
 

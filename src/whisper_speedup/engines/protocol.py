@@ -65,12 +65,14 @@ class Utterance:
     `index`: the caller's own number for it, which comes back with its result. `features`: called once, perhaps in
     another thread, gives log-mel features (1, mels, 3000), float32, on the host or on the engine's device; a UserError
     that it raises is this utterance's result. `duration_s`: of the audio, where that is known: among the utterances
-    that an engine holds, the longest starts first.
+    that an engine holds, the longest starts first. `max_length`: at most so many tokens, where that is fewer than
+    generation.max_length; it does not hold for an utterance of several windows.
     """
 
     index: int
     features: Callable[[], torch.Tensor]
     duration_s: float | None = None
+    max_length: int | None = None
 
 
 Outcome = Generation | UserError  # one utterance's result, or why there is none

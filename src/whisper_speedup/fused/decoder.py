@@ -1,4 +1,6 @@
-"""The decoder in plain torch: the prompt once at batch 1, then one token for each beam."""
+"""The decoder in plain torch: the prompt once at batch 1, then one token for each beam, of one utterance or several."""
+
+from collections.abc import Sequence
 
 import torch
 from torch.nn.functional import layer_norm
@@ -29,6 +31,25 @@ def step(weights: DecoderWeights, cache: Cache, tokens: torch.Tensor, position: 
         query, key, value = _qkv(weights, layer, states)
         states, query = _to_cross_attention(weights, layer, states, cache.past.attend(index, query, key, value))
         states = _to_the_end(layer, states, cache.cross.attend(index, query))
+    return _logits(weights, states)
+
+
+def batch_step(
+    weights: DecoderWeights, caches: Sequence[Cache], tokens: torch.Tensor, positions: Sequence[int]
+) -> torch.Tensor:
+    """One token for each beam of several utterances, (utterances * beams,), each utterance at a position of its own in
+    a cache of its own; returns logits (utterances * beams, V)."""
+    beams = tokens.shape[0] // len(caches)
+    at = torch.tensor(positions, device=tokens.device).repeat_interleave(beams)
+    states = weights.embedding[tokens] + weights.positions[at]
+    for cache, position in zip(caches, positions, strict=True):
+        cache.past.begin_step(position)
+    for index, layer in enumerate(weights.layers):
+        parts = zip(caches, *(part.split(beams) for part in _qkv(weights, layer, states)), strict=True)
+        attended = torch.cat([cache.past.attend(index, *part) for cache, *part in parts])
+        states, query = _to_cross_attention(weights, layer, states, attended)
+        crossed = [cache.cross.attend(index, part) for cache, part in zip(caches, query.split(beams), strict=True)]
+        states = _to_the_end(layer, states, torch.cat(crossed))
     return _logits(weights, states)
 
 

@@ -77,7 +77,7 @@ class FusedWhisper:
             with self.part("encoder"):
                 self.cache.start(self.weights, self.encoder(window))
             if not prompt:
-                prompt.extend(self._prompt())
+                prompt.extend(self.prompt_of(self.cache))
             return self._search(settings, prompt, settings.max_total(segment))
 
         with self._modes():
@@ -116,12 +116,13 @@ class FusedWhisper:
             raise NotANumberError("measure.fused.precision", self.autocast or self.dtype != torch.float32)
         return best
 
-    def _prompt(self) -> list[int]:
-        """The prompt, its language detected where the settings leave it open (transformers' `detect_language`)."""
+    def prompt_of(self, cache: Cache) -> list[int]:
+        """The prompt for the utterance in `cache`; where the settings leave its language open it is detected, as
+        transformers' `detect_language` does."""
         prompt = self.settings.prompt
         if None not in prompt:
             return [token for token in prompt if token is not None]
         start = torch.tensor([prompt[0]], device=self.device)
-        logits = prefill(self.weights, self.cache, start)[0]
+        logits = prefill(self.weights, cache, start)[0]
         language = int(logits.masked_fill(self.not_language, float("-inf")).argmax())
         return [language if token is None else token for token in prompt]

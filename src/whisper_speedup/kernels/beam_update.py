@@ -1,4 +1,4 @@
-"""One step of beam search on the device, in one program: merge, rank, end, ancestry, stop test.
+"""One step of beam search on the device, in one program a search: merge, rank, end, ancestry, stop test.
 
 From each tile's candidates (vocabulary.py) it takes the 2 * beams best continuations over all beams by
 
@@ -11,8 +11,14 @@ compare the two. Sequences are not copied: `history` keeps each step's tokens an
 from the finished hypothesis. A launch after `done` changes nothing. NaN among the logits ends the search at once, with
 NaN for the best score.
 
-Bytes: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
+Many searches at once (collect.py's BatchState) are as many programs, each at a length of its own. One of them may still
+be at its prompt, which its rows take `beams` tokens at a time; the row `first_row` then holds the prompt's last token
+and is the only source of the first choice. `limits` may end each at a length of its own.
+
+Bytes a search: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -20,6 +26,9 @@ import triton.language as tl
 
 from whisper_speedup.kernels.stream import ROWS, let_next_start, pdl_option, wait_for_inputs
 from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
+
+if TYPE_CHECKING:
+    from whisper_speedup.kernels.collect import BatchState
 
 NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
 SLOTS = 16  # beams, padded
@@ -79,6 +88,7 @@ def _beam_update_kernel(
     finished_parents_ptr,
     finished_tokens_ptr,
     ancestry_ptr,
+    limits_ptr,
     tiles,
     vocabulary,
     positions,
@@ -86,10 +96,12 @@ def _beam_update_kernel(
     max_total,
     eos,
     length_penalty,
+    first_row,
     SOURCES: tl.constexpr,
     BEAMS: tl.constexpr,
     KEEP: tl.constexpr,
     EARLY: tl.constexpr,
+    LIMITS: tl.constexpr,
     GREEDY: tl.constexpr,
     TILE_BLOCK: tl.constexpr,
     TIME_BLOCK: tl.constexpr,
@@ -99,10 +111,28 @@ def _beam_update_kernel(
 ):
     wait_for_inputs(PDL)
     let_next_start(PDL)
-    if tl.load(done_ptr) != 0:
+    search = tl.program_id(0)
+    if tl.load(done_ptr + search) != 0:
         return
+    position = tl.load(position_ptr + search)
+    if position + BEAMS < prompt_length:  # more of the prompt is to come
+        tl.store(position_ptr + search, position + BEAMS)
+        return
+    if LIMITS:
+        max_total = tl.load(limits_ptr + search)
+    peak_ptr += search * tiles * ROWS
+    norm_ptr += search * tiles * ROWS
+    candidates_ptr += search * tiles * ROWS * KEEP
+    tokens_ptr += search * SLOTS
+    scores_ptr += search * SLOTS
+    history_ptr += search * 2 * positions * SLOTS
+    finished_scores_ptr += search * SLOTS
+    finished_lengths_ptr += search * SLOTS
+    finished_parents_ptr += search * SLOTS
+    finished_tokens_ptr += search * SLOTS
+    ancestry_ptr += search * SLOTS * positions
     slot = tl.arange(0, SLOTS)
-    length = tl.load(length_ptr)
+    length = tl.load(length_ptr + search)
     generated = length - prompt_length
     old_scores = tl.load(finished_scores_ptr + slot)
     old_lengths = tl.load(finished_lengths_ptr + slot)
@@ -110,15 +140,16 @@ def _beam_update_kernel(
     old_tokens = tl.load(finished_tokens_ptr + slot)
     # Each row's log-sum-exp and running score make candidates of different rows comparable.
     row = tl.arange(0, ROWS)
+    is_source = (row < SOURCES) & ((generated > 0) | (row == first_row))
     list_tile = tl.arange(0, TILE_BLOCK)[:, None]
     place = list_tile * ROWS + row[None, :]
-    real = (list_tile < tiles) & (row < SOURCES)[None, :]
+    real = (list_tile < tiles) & is_source[None, :]
     head = tl.load(candidates_ptr + place * KEEP, mask=real, other=LOWEST)
     peaks = tl.load(peak_ptr + place, mask=real, other=float("-inf"))
     norms = tl.load(norm_ptr + place, mask=real, other=0.0)
-    running = tl.load(scores_ptr + row, mask=row < SOURCES, other=0.0)
-    peak = tl.where(row < SOURCES, tl.max(peaks, axis=0), 0.0)
-    log_norm = tl.log(tl.where(row < SOURCES, tl.sum(norms * tl.exp(peaks - peak[None, :]), axis=0), 1.0))
+    running = tl.load(scores_ptr + row, mask=is_source, other=0.0)
+    peak = tl.where(is_source, tl.max(peaks, axis=0), 0.0)
+    log_norm = tl.log(tl.where(is_source, tl.sum(norms * tl.exp(peaks - peak[None, :]), axis=0), 1.0))
     # A NaN among a row's logits is one in its sum, wherever the maximum went.
     broken = tl.sum((log_norm != log_norm).to(tl.int32), axis=0) > 0
     score = candidate_score(head)
@@ -248,14 +279,14 @@ def _beam_update_kernel(
         stop = at_limit | all_finished
     stop = stop | (tl.sum(chosen.to(tl.int32), axis=0) == 0) | broken
     tl.store(finished_scores_ptr, float("nan"), mask=broken)  # later than the pool's own stores: a barrier lies between
-    tl.store(position_ptr, length)
-    tl.store(length_ptr, length + 1)
-    tl.store(done_ptr, stop.to(tl.int32))
-    tl.store(host_done_ptr, stop.to(tl.int32))
+    tl.store(position_ptr + search, length)
+    tl.store(length_ptr + search, length + 1)
+    tl.store(done_ptr + search, stop.to(tl.int32))
+    tl.store(host_done_ptr + search, stop.to(tl.int32))
 
 
 def beam_update(
-    state: BeamState,
+    state: "BeamState | BatchState",
     peak: torch.Tensor,
     norm: torch.Tensor,
     candidates: torch.Tensor,
@@ -269,22 +300,29 @@ def beam_update(
     early_stopping: bool | str,
     num_warps: int = 8,
     pdl: bool = False,
+    first_row: int = 0,
+    limits: torch.Tensor | None = None,
 ) -> None:
     """Launch after vocabulary(): `sources` rows of candidates (1 after the prompt, `beams` after a step).
 
+    For a BatchState of n searches: peak and norm (n, tiles, 8), candidates (n, tiles, 8, keep), `sources` always
+    `beams`, `first_row` the row of the prompt's last token, and `limits` (n,) int32 each one's own `max_total`, if any.
+
     beams 1 decodes greedily, as transformers does: the likeliest token, until the first end-of-text.
     """
-    tiles, _, keep = candidates.shape
-    positions = state.ancestry.shape[1]
+    tiles, _, keep = candidates.shape[-3:]
+    positions = state.ancestry.shape[-1]
+    searches = candidates.shape[0] if candidates.ndim == 4 else 1
     assert 1 <= beams <= SLOTS // 2 and sources in (1, beams) and keep == 2 * beams <= SLOTS
-    assert prompt_length < max_total <= positions
+    assert prompt_length < max_total <= positions and searches <= state.length.numel() and 0 <= first_row < sources
     early = {False: EARLY_FALSE, True: EARLY_TRUE, "never": EARLY_NEVER}[early_stopping]
-    _beam_update_kernel[(1,)](
+    _beam_update_kernel[(searches,)](
         peak, norm, candidates, state.length, state.position, state.done, state.host_done, state.tokens, state.scores,
         state.history, state.finished_scores, state.finished_lengths, state.finished_parents, state.finished_tokens,
-        state.ancestry, tiles, vocabulary, positions, prompt_length, max_total, eos, length_penalty, sources, beams,
-        keep, early, beams == 1, triton.next_power_of_2(tiles),
-        triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps, **pdl_option(pdl),
+        state.ancestry, state.length if limits is None else limits, tiles, vocabulary, positions, prompt_length,
+        max_total, eos, length_penalty, first_row, sources, beams, keep, early, limits is not None, beams == 1,
+        triton.next_power_of_2(tiles), triton.next_power_of_2(positions), pdl, ROWS, SLOTS, num_warps=num_warps,
+        **pdl_option(pdl),
     )  # fmt: skip
 
 

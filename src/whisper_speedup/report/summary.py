@@ -13,6 +13,7 @@ LABELS = {
 # What a stranger cannot know from the name.
 DESCRIPTIONS = {
     "fused": "this repository's own engine",
+    "fused_batch": "the same with many utterances at once",
     "compiled": "transformers with its static cache and compiled forwards",
     "ctranslate2": "another engine, in C++",
     "ctranslate2_int8": "the same with int8 weights",
