@@ -33,16 +33,22 @@ class Obedient:
     said: list[tuple[int, Said]] = field(default_factory=list)
     started: list[int] = field(default_factory=list)
     with_audio: list[bool] = field(default_factory=list)
+    asked: dict[int, bool] = field(default_factory=dict)
     twice: bool = False
     open: bool = True
 
     def start(self, number: int) -> None:
         self.started.append(number)
+        self.asked[number] = False
         first = self.starts.get(number)
         said = first.pop(0) if first else Loaded(LOADED)
-        self.said += [(number, said), *([(number, Asks())] if isinstance(said, Loaded) else [])]
+        self.said += [(number, said), *([(number, Asks(True))] if isinstance(said, Loaded) else [])]
 
     def give(self, number: int, chunk: list[Item]) -> None:
+        if not chunk and self.asked.get(number):  # it had asked without waiting
+            self.asked[number] = False
+            self.said.append((number, Asks(True)))
+            return
         if not chunk:
             self.said.append((number, Ended(dict(ENDED, memory={"max_reserved": number, "process_peak": 9}))))
             return
@@ -53,7 +59,8 @@ class Obedient:
                 return
             row = Decoded(item.at, {"id": str(item.at), "error": None}, 2.0)
             self.said += [(number, Rows([row]))] * (2 if self.twice else 1)
-        self.said.append((number, Asks()))
+        self.asked[number] = True
+        self.said.append((number, Asks(False)))
 
     def hear(self, limit_s: float) -> list[tuple[int, Said]]:
         heard, self.said = self.said, []

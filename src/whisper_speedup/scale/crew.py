@@ -22,7 +22,9 @@ TOGETHER = ("settings", "prompt", "device", "dtype", "threads", "environment", "
 
 @dataclass(frozen=True)
 class Asks:
-    """The worker wants its next chunk."""
+    """The worker wants its next chunk: `wait` as in worker.More."""
+
+    wait: bool
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Pool(Protocol):
         """Start a worker; it will say Loaded, or why not."""
 
     def give(self, number: int, chunk: list[Item]) -> None:
-        """Answer a worker that asks; nothing: there will be no more. For a worker that is gone it does nothing."""
+        """Answer a worker that asks, as worker.More has it. For a worker that is gone it does nothing."""
 
     def hear(self, limit_s: float) -> list[tuple[int, Said]]:
         """What workers have said since, in order; waits until one has, or `limit_s`."""
@@ -118,7 +120,7 @@ class Crew:
         self.waiting = Waiting([], size)  # set by the caller once the first worker has loaded
         self.figures: list[Figures] = []
         self.here: dict[int, Figures] = {}  # the workers that have loaded and are not gone
-        self.asking: list[int] = []
+        self.asking: list[tuple[int, bool]] = []  # and whether they wait for an answer
         self.starting: set[int] = set()
         self.barren: Counter[int] = Counter()  # losses since a worker's last row
         self.last_loss = ""
@@ -189,7 +191,7 @@ class Crew:
 
     def _lost(self, number: int, why: str) -> Iterator[Message]:
         self.starting.discard(number)
-        self.asking = [other for other in self.asking if other != number]
+        self.asking = [one for one in self.asking if one[0] != number]
         self.last_loss = why
         if (figures := self.here.pop(number, None)) is not None:
             figures.lost = why
@@ -210,7 +212,7 @@ class Crew:
 
     def _other(self, number: int, said: Said) -> None:
         if isinstance(said, Asks):
-            self.asking.append(number)
+            self.asking.append((number, said.wait))
         elif isinstance(said, Ended):
             self.here.pop(number).ended = said.about
         elif isinstance(said, Failed):
@@ -219,15 +221,15 @@ class Crew:
             raise RuntimeError(f"worker {number} ended with\n{said.trace}")
 
     def _hand_out(self) -> None:
-        """Answer those who ask, as far as there is an answer: who gets none may be needed for what another loses."""
-        finished = self.waiting.finished
-        left = []
-        for number in self.asking:
-            chunk = [] if finished else self.waiting.take(number)
-            if chunk or finished:
+        """Answer those who ask. One that has nothing in flight gets its answer when there is something, or when all is
+        done: until then it may be needed for what another loses."""
+        left: list[tuple[int, bool]] = []
+        for number, wait in self.asking:
+            chunk = self.waiting.take(number)
+            if chunk or not wait or self.waiting.finished:
                 self.pool.give(number, self.items(chunk, not self.here[number].loaded["sees_audio"]))
             else:
-                left.append(number)
+                left.append((number, wait))
         self.asking = left
 
 

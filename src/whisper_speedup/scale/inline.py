@@ -22,7 +22,7 @@ class Inline:
     def run(self) -> Generator[Message]:
         """Loaded, Rows, Ended. Raises what the engine raises."""
         figures: Figures | None = None
-        with closing(work(self.job, lambda: self.items(self.waiting.take(0), False))) as messages:
+        with closing(work(self.job, lambda wait: self.items(self.waiting.take(0), False))) as messages:
             for message in messages:
                 if isinstance(message, Loaded):
                     figures = Figures(0, message.about)

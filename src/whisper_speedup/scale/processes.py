@@ -102,8 +102,8 @@ def serve(job: Job, connection: Connection, gpu: str | None) -> None:
         with lock:
             connection.send(said)
 
-    def more() -> list[Item]:
-        say(Asks())
+    def more(wait: bool) -> list[Item]:
+        say(Asks(wait))
         return connection.recv()
 
     try:

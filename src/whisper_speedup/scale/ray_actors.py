@@ -61,8 +61,8 @@ class Actor:
         except BaseException as error:
             self.said.put(end_of(error))
 
-    def _more(self) -> list[Item]:
-        self.said.put(Asks())
+    def _more(self, wait: bool) -> list[Item]:
+        self.said.put(Asks(wait))
         return self.chunks.get()
 
 

@@ -5,6 +5,7 @@ is in them, for the driver may sit on another.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -56,11 +57,13 @@ class Ended:
 
 
 Message = Loaded | Rows | Ended
-More = Callable[[], list[Item]]  # the next chunk of utterances, waited for; none: there will be no more
+# The next chunk of utterances. With True it is waited for, and none means that there will be no more; with False none
+# means that there is none just now, and that what is in flight may end.
+More = Callable[[bool], list[Item]]
 
 
 def work(job: Job, more: More) -> Generator[Message]:
-    """Decode until `more` gives nothing; a batch engine calls it from a thread of its own. Raises UserError."""
+    """Decode until `more` has nothing, waited for. A batch engine calls it from a thread of its own. Raises UserError."""
     measure = job.profile.measure
     device = devices.resolve(measure.device)
     threads = measure.threads if measure.threads is not None else job.threads
@@ -95,20 +98,25 @@ def work(job: Job, more: More) -> Generator[Message]:
         "warmup_s": warmup_s,
         "conditions": before,
     })  # fmt: skip
-    chunks = Chunks(more)
-    audio_s, last = 0.0, time.perf_counter()
-    rows = decoded(engine, chunks, features_of, tokenizer, measure.repeats)
-    with Sampler(device) as sampler, closing(cast("Any", rows)):
-        for gathered in _gathered(rows, chunks, GATHERED_S if isinstance(engine, BatchEngine) else 0.0):
-            last = time.perf_counter()
-            audio_s += sum(one.audio_s for one in gathered)
-            yield Rows(gathered)
+    audio_s, busy_s, stream = 0.0, 0.0, Counter[str]()
+    with Sampler(device) as sampler:
+        while chunk := more(True):
+            begin = last = time.perf_counter()
+            rows = decoded(engine, _with_more(chunk, more), features_of, tokenizer, measure.repeats)
+            with closing(cast("Any", rows)):
+                for gathered in _gathered(rows, GATHERED_S if isinstance(engine, BatchEngine) else 0.0):
+                    last = time.perf_counter()
+                    audio_s += sum(one.audio_s for one in gathered)
+                    yield Rows(gathered)
+            busy_s += last - begin
+            if isinstance(engine, BatchEngine):
+                stream.update(engine.stream_summary())
     about: dict[str, Any] = {
         "memory": memory.snapshot(device),
         "conditions": {"before": before, "after": conditions.read(device), "during": sampler.summary()},
         "energy": sampler.used((1 if isinstance(engine, BatchEngine) else measure.repeats) * audio_s),
-        "busy_s": last - chunks.begun if chunks.begun is not None else 0.0,
-        "stream": engine.stream_summary() if isinstance(engine, BatchEngine) and chunks.begun is not None else None,
+        "busy_s": busy_s,
+        "stream": dict(stream) if stream else None,
     }
     if job.extras and isinstance(engine, Watched):
         about["breakdown"] = _breakdown(engine, job.warmup, features_of, device)
@@ -120,32 +128,20 @@ def work(job: Job, more: More) -> Generator[Message]:
     yield Ended(about)
 
 
-class Chunks:
-    """The utterances of all chunks, one by one. `begun`: the clock when the first was there; `count`: so far."""
-
-    def __init__(self, more: More) -> None:
-        self.more = more
-        self.begun: float | None = None
-        self.count = 0
-
-    def __iter__(self) -> Iterator[Item]:
-        while chunk := self.more():
-            if self.begun is None:
-                self.begun = time.perf_counter()
-            self.count += len(chunk)
-            yield from chunk
+def _with_more(chunk: list[Item], more: More) -> Iterator[Item]:
+    """The utterances of this chunk and of those that are there when it is at its end."""
+    while chunk:
+        yield from chunk
+        chunk = more(False)
 
 
-def _gathered(rows: Iterable[Decoded], chunks: Chunks, seconds: float) -> Iterator[list[Decoded]]:
-    """The rows in groups: each by itself, or those of so many seconds together.
-
-    None is held back when no other is to come, for the next chunk may depend on it.
-    """
+def _gathered(rows: Iterable[Decoded], seconds: float) -> Iterator[list[Decoded]]:
+    """The rows in groups: each by itself, or those of so many seconds together."""
     waiting: list[Decoded] = []
     since = time.perf_counter()
-    for count, row in enumerate(rows, 1):
+    for row in rows:
         waiting.append(row)
-        if time.perf_counter() - since >= seconds or count == chunks.count:
+        if time.perf_counter() - since >= seconds:
             yield waiting
             waiting, since = [], time.perf_counter()
     if waiting:
