@@ -15,7 +15,7 @@ from whisper_speedup.scale.worker import Ended, Loaded, Rows
 LOADED: dict[str, Any] = {
     "settings": {}, "prompt": [2], "device": "cpu", "dtype": "float32", "threads": 1, "environment": {"cpu": "fast"},
     "elsewhere": None, "device_name": "fast", "load_s": 1.0, "warmup_s": 0.5, "source_sha256": "us",
-    "sees_audio": True, "batched": False, "conditions": {},
+    "sees_audio": True, "slots": 1, "batched": False, "conditions": {},
 }  # fmt: skip
 ENDED: dict[str, Any] = {
     "memory": {"max_reserved": 7, "process_peak": 9}, "conditions": {"during": {"others_cores": {"max": 1.0}}},

@@ -66,6 +66,21 @@ def test_one_under_suspicion_is_alone_with_its_worker() -> None:
     assert waiting.take(5) == [2]
 
 
+def test_who_has_enough() -> None:
+    waiting = Waiting(range(100), workers=2, largest=8)
+    assert not waiting.enough(0, slots=4, workers=2)
+    for _ in range(3):
+        waiting.take(0)
+    assert not waiting.enough(0, slots=4, workers=2)  # 24 of 100 are less than a quarter
+    waiting.take(0)
+    assert waiting.enough(0, slots=4, workers=2)
+    assert not waiting.enough(0, slots=40, workers=2)  # its slots would stand empty
+    assert not waiting.enough(1, slots=4, workers=2)
+    while waiting.take(1):
+        pass
+    assert not waiting.enough(0, slots=4, workers=2)  # nothing waits: it is told so at once
+
+
 def test_any_order_of_losses_ends_with_each_utterance_done_or_given_up_once() -> None:
     for seed in range(50):
         chance = random.Random(seed)

@@ -17,6 +17,7 @@ from whisper_speedup.scale.worker import Ended, Loaded, Message, Rows
 
 HOPELESS = 3  # a worker that was lost so often in a row without giving one row is not started again
 PATIENCE_S = 120.0  # how long the first worker that is ready waits for the others
+RESERVE_S = 2.0  # how long utterances are kept for others when a worker that has enough asks for more
 TOGETHER = ("settings", "prompt", "device", "dtype", "threads", "environment", "elsewhere")  # all workers agree in them
 
 
@@ -120,7 +121,7 @@ class Crew:
         self.waiting = Waiting([], size)  # set by the caller once the first worker has loaded
         self.figures: list[Figures] = []
         self.here: dict[int, Figures] = {}  # the workers that have loaded and are not gone
-        self.asking: list[tuple[int, bool]] = []  # and whether they wait for an answer
+        self.asking: list[tuple[int, bool, float]] = []  # and whether they wait for an answer, and since when they ask
         self.starting: set[int] = set()
         self.barren: Counter[int] = Counter()  # losses since a worker's last row
         self.last_loss = ""
@@ -212,7 +213,7 @@ class Crew:
 
     def _other(self, number: int, said: Said) -> None:
         if isinstance(said, Asks):
-            self.asking.append((number, said.wait))
+            self.asking.append((number, said.wait, time.monotonic()))
         elif isinstance(said, Ended):
             self.here.pop(number).ended = said.about
         elif isinstance(said, Failed):
@@ -222,14 +223,20 @@ class Crew:
 
     def _hand_out(self) -> None:
         """Answer those who ask. One that has nothing in flight gets its answer when there is something, or when all is
-        done: until then it may be needed for what another loses."""
-        left: list[tuple[int, bool]] = []
-        for number, wait in self.asking:
+        done: until then it may be needed for what another loses. One that has enough waits for a while, which no engine
+        can be held up by for long."""
+        left: list[tuple[int, bool, float]] = []
+        for number, wait, since in self.asking:
+            loaded = self.here[number].loaded
+            has_enough = not wait and self.waiting.enough(number, loaded["slots"], len(self.here))
+            if has_enough and time.monotonic() - since < RESERVE_S:
+                left.append((number, wait, since))
+                continue
             chunk = self.waiting.take(number)
             if chunk or not wait or self.waiting.finished:
-                self.pool.give(number, self.items(chunk, not self.here[number].loaded["sees_audio"]))
+                self.pool.give(number, self.items(chunk, not loaded["sees_audio"]))
             else:
-                left.append((number, wait))
+                left.append((number, wait, since))
         self.asking = left
 
 

@@ -42,6 +42,16 @@ class Waiting:
                 self.begun = time.perf_counter()
             return chunk
 
+    def enough(self, worker: int, slots: int, workers: int) -> bool:
+        """Whether a worker that decodes `slots` utterances at once has enough to do, so that what waits is better left
+        to the others: its slots are covered, and it holds half of a fair share of what is not done.
+        """
+        with self.lock:
+            left = len(self.numbers) - self.next + len(self.again)
+            given = sum(len(theirs) for theirs in self.given.values())
+            mine = len(self.given.get(worker, ()))
+            return left > 0 and mine >= max(slots + slots // 4, (left + given) / (2 * workers))
+
     def done(self, worker: int, number: int) -> bool:
         """Whether this worker had that utterance to do; from now on nobody has."""
         with self.lock:

@@ -63,7 +63,7 @@ More = Callable[[bool], list[Item]]
 
 
 def work(job: Job, more: More) -> Generator[Message]:
-    """Decode until `more` has nothing, waited for. A batch engine calls it from a thread of its own. Raises UserError."""
+    """Decode until `more` has nothing, waited for. A batch engine calls it in a thread of its own. Raises UserError."""
     measure = job.profile.measure
     device = devices.resolve(measure.device)
     threads = measure.threads if measure.threads is not None else job.threads
@@ -91,6 +91,7 @@ def work(job: Job, more: More) -> Generator[Message]:
         "environment": fingerprint(),
         "elsewhere": engine.process()["environment"] if isinstance(engine, Elsewhere) else None,
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
+        "slots": int(engine.settings.get("slots", 1)),
         "batched": isinstance(engine, BatchEngine),
         "source_sha256": source_sha256(job.engine),
         "sees_audio": job.source.visible(),
