@@ -31,11 +31,12 @@ ENOUGH = 8
 @dataclass(frozen=True)
 class Item:
     """An utterance to decode. `at`: its number in the manifest. `audio`: its file's content, where the one that decodes
-    cannot see the file."""
+    cannot see the file. `max_length`: as engines.protocol.Utterance has it; for batch engines alone."""
 
     at: int
     row: "Row"
     audio: bytes | None = None
+    max_length: int | None = None
 
 
 class Decoded(NamedTuple):
@@ -85,7 +86,8 @@ def _streamed(
     def utterances() -> Iterator[Utterance]:
         for item in items:
             flying[item.at] = item
-            yield Utterance(item.at, partial(_features, item, features_of), item.row.duration_s)
+            features = partial(_features, item, features_of)
+            yield Utterance(item.at, features, item.row.duration_s, item.max_length)
 
     with closing(cast("Any", engine.decode_stream(utterances()))) as outcomes:
         for at, outcome in outcomes:
