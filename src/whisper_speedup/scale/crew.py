@@ -4,7 +4,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -136,18 +136,23 @@ class Crew:
                 self._start(number)
             begun: float | None = None
             while self.starting or self.here:
+                rows: list[Decoded] = []  # of all that have said something: one write for them all
                 for number, said in self.pool.hear(1.0):
+                    if isinstance(said, Failed | Bug) and rows:
+                        yield Rows(rows)
                     if isinstance(said, Loaded):
                         self._welcome(number, said.about)
                         if begun is None:
                             begun = time.monotonic()
                             yield Loaded(said.about)
                     elif isinstance(said, Rows):
-                        yield from self._rows(number, said)
+                        rows += self._rows(number, said)
                     elif isinstance(said, Lost):
-                        yield from self._lost(number, said.why)
+                        rows += self._lost(number, said.why)
                     else:
                         self._other(number, said)
+                if rows:
+                    yield Rows(rows)
                 if not self.starting or (begun is not None and time.monotonic() - begun > PATIENCE_S):
                     self._hand_out()
                 if begun is not None and self.waiting.finished and not self.here:
@@ -182,34 +187,38 @@ class Crew:
         self.here[number] = Figures(number, about)
         self.figures.append(self.here[number])
 
-    def _rows(self, number: int, said: Rows) -> Iterator[Message]:
+    def _rows(self, number: int, said: Rows) -> list[Decoded]:
         """The rows that are this worker's to give: a row is taken once."""
         rows = [row for row in said.rows if self.waiting.done(number, row.at)]
         if rows:
             self.barren[number] = 0
             self.here[number].add(rows)
-            yield Rows(rows)
+        return rows
 
-    def _lost(self, number: int, why: str) -> Iterator[Message]:
+    def _lost(self, number: int, why: str) -> list[Decoded]:
+        """Put back what it had, and start another in its place; the rows of utterances that are given up."""
         self.starting.discard(number)
         self.asking = [one for one in self.asking if one[0] != number]
         self.last_loss = why
         if (figures := self.here.pop(number, None)) is not None:
             figures.lost = why
         given_up = self.waiting.lost(number)
-        if given_up:
-            why_last = why.removesuffix(".")
-            sentence = f"{TRIES} workers were lost while they had it, the last because {why_last}: check the clip."
-            yield Rows([Decoded(item.at, {"id": item.row.id, **NO_OUTPUT, "error": sentence}, 0.0)
-                        for item in self.items(given_up, False)])  # fmt: skip
+        sentence = (
+            f"{TRIES} workers were lost while they had it, the last because {why.removesuffix('.')}: check the clip."
+        )
+        rows = [
+            Decoded(item.at, {"id": item.row.id, **NO_OUTPUT, "error": sentence}, 0.0)
+            for item in self.items(given_up, False)
+        ]
         if figures is not None and self.waiting.finished:
-            return
+            return rows
         self.barren[number] = 0 if given_up else self.barren[number] + 1  # the clip's fault, and not the worker's
         again = self.barren[number] < HOPELESS
         then = "started again" if again else "given up"
         print(f"worker {number} is lost and {then}: {why}", file=sys.stderr, flush=True)
         if again:
             self._start(number)
+        return rows
 
     def _other(self, number: int, said: Said) -> None:
         if isinstance(said, Asks):
