@@ -129,7 +129,7 @@ def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
 def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) -> dict[str, Any]:
     """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure.
 
-    Of a batched run, `total_s` is the set's seconds and not the utterances' sum, for they overlap.
+    Of a batched run, `total_s` is the set's seconds (of all workers) and not the utterances' sum, for they overlap.
     """
     decoded = [(utterance, row) for utterance, row in zip(manifest, run.results, strict=True) if row.error is None]
     seconds = np.array([row.median_s for _, row in decoded])
@@ -198,7 +198,7 @@ def against(
 
 
 def _part_of_set(run: Run, count: int) -> float | None:
-    """Seconds for `count` of the decoded utterances of a batched run."""
+    """Workers' seconds for `count` of the decoded utterances of a batched run."""
     whole, decoded = set_seconds(run), sum(row.error is None for row in run.results)
     return whole * count / decoded if whole and decoded else None
 

@@ -29,9 +29,10 @@ def throughput(run: Run) -> dict[str, Any]:
 
 
 def set_seconds(run: Run) -> float | None:
-    """Seconds for all decoded utterances, at the rate of the last process."""
-    rate = throughput(run)["utterances_per_s"]
-    return sum(row.error is None for row in run.results) / rate if rate else None
+    """Workers' seconds for all decoded utterances, at the rate of the last process: those of the clock times the number
+    of workers, for one utterance at a time has no other either."""
+    rate, workers = throughput(run)["utterances_per_s"], throughput(run)["workers"]
+    return workers * sum(row.error is None for row in run.results) / rate if rate else None
 
 
 def _encoder_share(run: Run) -> float | None:

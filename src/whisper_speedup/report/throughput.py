@@ -11,6 +11,7 @@ from whisper_speedup.report.engines import Figures
 from whisper_speedup.report.numbers import MISSING
 
 Row = dict[str, Any]
+SHOWN = 16  # workers of an engine
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def _shares(metrics: Row, engines: list[str], places: dict[str, int]) -> BarTabl
 
 def _workers(engine: str, context: Row, places: dict[str, int]) -> BarTable:
     """Each worker's part of one engine's run."""
-    found = sorted(context["runs"][engine]["workers"], key=lambda one: (one["worker"], one["lost"] is None))
+    every = sorted(context["runs"][engine]["workers"], key=lambda one: (one["worker"], one["lost"] is None))
+    found = every[:SHOWN]
     rates = [one["utterances"] / one["busy_s"] if one["busy_s"] else None for one in found]
     speeds = [one["audio_s"] / one["busy_s"] if one["busy_s"] else None for one in found]
     busy = numbers.seconds_column([one["busy_s"] for one in found])
@@ -112,7 +114,8 @@ def _workers(engine: str, context: Row, places: dict[str, int]) -> BarTable:
     caption = (
         "Busy is from a worker's first utterance to its last. Each has a GPU, or a share of the cores, of its own."
     )
-    return BarTable(f"{summary.label(engine)}, worker by worker", caption, "", head, rows, head="Worker")
+    more = [f"{numbers.count(len(every) - SHOWN)} more are in context.json."] if len(every) > SHOWN else []
+    return BarTable(f"{summary.label(engine)}, worker by worker", caption, "", head, rows, notes=more, head="Worker")
 
 
 def _records(context: Row, metrics: Row, engines: list[str]) -> list[Record]:
@@ -151,7 +154,8 @@ def _notes(context: Row, engines: list[str]) -> list[str]:
     if any(summary.is_batched(context, engine) for engine in engines):
         notes.append(
             "Where many utterances are in flight, an utterance's own seconds are shared with the others: such an"
-            " engine's total is the set's, its speed has no interval, and it is in no drawing of single utterances."
+            " engine's total above is the set's, times the number of workers; its speed has no interval, and no drawing"
+            " of single utterances has it."
         )
     if any(context["runs"][engine].get("resumed_from") for engine in engines):
         notes.append("A run was interrupted: its rate is that of its last process.")

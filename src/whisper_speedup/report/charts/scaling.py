@@ -37,10 +37,10 @@ def scaling(rows: list[Row]) -> Drawing:
     best = max(rate for count, rate in found if count == most)
     reached = f"{most} workers reached {best / one:.2f} times one worker's rate"
     return Drawing(
-        "Scaling.",
-        f"{reached}, over the same set on {rows[0]['device']}. One mark a run.",
+        "More workers",
+        f"{reached}, over the same set on {rows[0]['device']}. A mark is a run; the dashed line is so many times one"
+        " worker.",
         svg(parts, f"Utterances a second against workers. {reached}."),
-        [(1, "measured")],
+        [],
         "mark",
-        "so many times one worker",
     )
