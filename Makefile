@@ -38,6 +38,7 @@ kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstr
 
 reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup profile $(PROFILE)
+	@$(BIN)/python -m whisper_speedup estimate
 	@$(BIN)/dvc repro
 	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)').html"
 

@@ -1,5 +1,6 @@
-"""Where fused_batch's time goes at a published size: the step by slots, its kernels, cross-attention by launch
-configuration, the encoder by batch and attention. Synthetic weights; one GPU; one JSON a run, kind `batch`.
+"""Where fused_batch's time goes at a published size: the step by slots, its kernels, the vocabulary's product, both
+attentions and the candidates by launch configuration, the encoder by batch and attention. Synthetic weights; one GPU;
+one JSON a run, kind `batch`.
 
     python benchmarks/batch_times.py --size large-v2 --slots 32 64 96
 
@@ -27,6 +28,9 @@ from whisper_speedup.fused.device_weights import pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.batch_cross_attention import BatchCrossScratch, batch_cross_attention
+from whisper_speedup.kernels.batch_self_attention import batch_self_attention
+from whisper_speedup.kernels.row_candidates import row_candidates
+from whisper_speedup.kernels.stream import ROWS
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
 POSITION = 20
@@ -35,6 +39,9 @@ CROSS = [
     (4, 64, 4, 3), (1, 64, 4, 3), (2, 64, 4, 3), (2, 128, 4, 3), (4, 128, 4, 3), (4, 128, 8, 2), (6, 256, 8, 1),
     (12, 128, 4, 1), (2, 64, 4, 5), (4, 32, 2, 4), (2, 64, 2, 4),
 ]  # fmt: skip
+# Heads a program, block, warps; and block, warps.
+SELF = [(4, 16, 4), (1, 32, 2), (1, 32, 1), (2, 16, 2), (2, 32, 4), (4, 16, 2), (4, 32, 8), (1, 64, 4)]
+CANDIDATES = [(1024, 1), (2048, 4), (1024, 4), (2048, 2), (4096, 8), (512, 1)]
 BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 
 
@@ -102,11 +109,9 @@ def times_of_step(
         state.scores.fill_(-1.0)
 
     begin()
-    decoder.step(slots, settings.min_length)
-    begin()
     graph = captured(lambda: decoder.step(slots, settings.min_length))
     begin()
-    step_ms = milliseconds(graph.replay, 20)
+    step_ms = milliseconds(graph.replay, 8)  # 25 steps in all: no search may come to its limit
     say({"what": "step", "slots": slots, "ms": step_ms, "ms_a_slot": step_ms / slots})
     state.done.fill_(1)
     say({"what": "step, every slot done", "slots": slots, "ms": milliseconds(graph.replay, 20)})
@@ -122,28 +127,59 @@ def times_of_step(
         us, count = event.self_device_time_total / 3, event.count // 3
         say({"what": "kernel", "slots": slots, "name": event.key[:90], "us": us, "launches": count})
     begin()
-    width, heads = weights.embedding.shape[1], weights.heads
-    for config in CROSS:
-        if time.monotonic() > deadline:
-            break
-        row = {"what": "cross-attention", "slots": slots, "config": config}
-        scratch = BatchCrossScratch(slots, heads, width // heads, config[0], weights.embedding.device)
-        try:
-            ms = milliseconds(partial(cross_attentions, decoder, scratch, *config[1:]), 3) / len(weights.layers)
-        except Exception as error:  # a configuration that this GPU refuses is a finding
-            say({**row, "error": type(error).__name__})
-            continue
-        say({**row, "us": ms * 1e3, "gb_s": slots * positions * width * 4 / ms / 1e6})
+    width, layers = weights.embedding.shape[1], len(weights.layers)
+    row = {"what": "vocabulary's product", "slots": slots}
+    product = partial(decoder._product_fp32, decoder.normed, decoder.projection, decoder.logits)
+    say({**row, "us": milliseconds(product, 10) * 1e3})
+    sweeps: list[tuple[str, list[tuple[int, ...]], Callable[..., None], int]] = [
+        ("cross-attention", CROSS, cross_attentions, layers), ("self-attention", SELF, self_attentions, layers),
+        ("candidates", CANDIDATES, candidates, 1),
+    ]  # fmt: skip
+    for what, configs, run, launches in sweeps:
+        for config in configs:
+            if time.monotonic() > deadline:
+                return
+            row = {"what": what, "slots": slots, "config": config}
+            try:
+                ms = milliseconds(captured(partial(run, decoder, *config)).replay, 3) / launches
+            except Exception as error:  # a configuration that this GPU refuses is a finding
+                say({**row, "error": type(error).__name__})
+                continue
+            bandwidth = {"gb_s": slots * positions * width * 4 / ms / 1e6} if run is cross_attentions else {}
+            say({**row, "us": ms * 1e3, **bandwidth})
 
 
-def cross_attentions(decoder: BatchDecoder, scratch: BatchCrossScratch, block: int, warps: int, stages: int) -> None:
+def cross_attentions(decoder: BatchDecoder, shares: int, block: int, warps: int, stages: int) -> None:
     """Every layer's."""
-    for index, layer in enumerate(decoder.weights.layers):
+    weights, beams = decoder.weights, decoder.settings.num_beams
+    width, heads = weights.embedding.shape[1], weights.heads
+    scratch = BatchCrossScratch(decoder.slots, heads, width // heads, shares, weights.embedding.device)
+    for index, layer in enumerate(weights.layers):
         batch_cross_attention(
             decoder.query, layer.query.offset, decoder.cross[:, 2 * index], decoder.cross[:, 2 * index + 1],
-            decoder.state.done, decoder.attended, decoder.weights.heads, decoder.settings.num_beams, scratch, block,
-            warps, stages,
+            decoder.state.done, decoder.attended, heads, beams, scratch, block, warps, stages,
         )  # fmt: skip
+
+
+def self_attentions(decoder: BatchDecoder, group: int, block: int, warps: int) -> None:
+    """Every layer's, at the position that the slots have."""
+    state = decoder.state
+    for index, layer in enumerate(decoder.weights.layers):
+        batch_self_attention(
+            decoder.qkv, layer.qkv.offset, decoder.keys[index], decoder.values[index], state.ancestry, state.position,
+            state.done, decoder.attended, decoder.prompt_length, decoder.weights.heads, group, block, warps,
+        )  # fmt: skip
+
+
+def candidates(decoder: BatchDecoder, block: int, warps: int) -> None:
+    """Of logits as a step leaves them."""
+    state, tiles = decoder.state, -(-decoder.size // block)
+    peak, norm = (torch.empty(decoder.slots, tiles, ROWS, device=decoder.logits.device) for _ in range(2))
+    kept = torch.empty(*peak.shape, decoder.candidates.shape[3], dtype=torch.int64, device=peak.device)
+    row_candidates(
+        decoder.logits[:, : decoder.size], decoder.weights.projection.offset, decoder.rules, state.length, state.done,
+        peak, norm, kept, decoder.prompt_length, 1, decoder.settings.num_beams, block, warps,
+    )  # fmt: skip
 
 
 def times_of_encoder(
@@ -156,7 +192,6 @@ def times_of_encoder(
     features = torch.randn(count, mels, 2 * positions, device=device)
     row = {"what": "encoder", "utterances": count, "attention": name}
     try:
-        batch(features)
         graph = captured(lambda: batch(features))
         ms = milliseconds(graph.replay, 3) / count
     except Exception as error:  # a library may refuse
@@ -180,7 +215,8 @@ def times_of_encoder(
 
 
 def captured(run: Callable[[], Any]) -> torch.cuda.CUDAGraph:
-    """`run`, which has run before, as a graph."""
+    """`run` as a graph."""
+    run()  # compiles
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -54,7 +54,8 @@ class Fault:
     gpu: bool = True
 
 
-PLAIN = {"fused": {"precision": "float32", "tune": "never"}}
+TUNED = {"fused": {"precision": "auto", "tune": "auto", "layers": "triton"}}
+PLAIN = {"fused": {"precision": "float32", "tune": "never", "layers": "auto"}}
 CUDA = {"device": "cuda"}
 AUTO = {"device": "auto"}
 FAULTS = [
@@ -85,7 +86,7 @@ FAULTS = [
     Fault("NaN for one clip, baseline", "nan_for_one_clip", engine="huggingface", measure=AUTO, code=0, failed=1,
           gpu=False),
     Fault("a launch configuration that does not build", "bad_launch", code=0),
-    Fault("an unknown GPU is tuned", "unknown_gpu", code=0, measure={"fused": {"precision": "auto", "tune": "auto"}}),
+    Fault("an unknown GPU is tuned", "unknown_gpu", code=0, measure=TUNED),
     Fault("SIGTERM in the middle", "sigterm_in_the_middle", "stopped", measure=AUTO, code=143, rows=AFTER, gpu=False),
     Fault("Ctrl-C in the middle", "sigint_in_the_middle", "stopped", measure=AUTO, code=130, rows=AFTER, gpu=False),
 ]  # fmt: skip
@@ -160,7 +161,7 @@ def run(fault: Fault, folder: Path) -> tuple[str | None, str]:
         shutil.rmtree(old, ignore_errors=True)
     profile = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
     profile["generation"] |= {"max_length": 12}
-    profile["measure"] |= {"fused": {"precision": "auto", "tune": "never"}, **CUDA, **fault.measure}
+    profile["measure"] |= {"fused": {"precision": "auto", "tune": "never", "layers": "auto"}, **CUDA, **fault.measure}
     (folder / "profiles").mkdir(exist_ok=True)
     (folder / "profiles" / f"{fault.model}.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     paths = [str(Path(whisper_speedup.__file__).parents[1]), *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]

@@ -96,13 +96,15 @@ def main() -> None:
         workers[name] = (worker, ready, [])
     for _ in range(arguments.rounds):
         for name, (worker, _, samples) in workers.items():
-            samples.append(_ask(worker, name, "utterance")["ms"])
+            samples.append(_ask(worker, name, "utterance"))
     for name, (worker, ready, samples) in workers.items():
         try:
             last = _ask(worker, name, "end")
         except SystemExit as ended:  # its samples are taken, whatever it wanted to say yet
             last = {**dict.fromkeys(AFTERWARDS), "last_tokens": [], "failed_at_the_end": str(ended)}
-        rows.append({**ready, **last, "utterance_ms": statistics.median(samples), "samples_ms": samples})
+        times, cpu = ([sample[key] for sample in samples] for key in ("ms", "cpu_ms"))
+        medians = {"utterance_ms": statistics.median(times), "host_cpu_ms": statistics.median(cpu)}
+        rows.append({**ready, **last, **medians, "samples_ms": times, "host_cpu_samples_ms": cpu})
     # Weights made on a CPU are the same for all, as the features are: other tokens are another rounding, or a bug.
     whole = next((row["last_tokens"] for row in rows if row["engine"] == "fused"), None)
     for row in rows:
@@ -128,6 +130,7 @@ def main() -> None:
 def line(row: dict[str, Any]) -> str:
     """A row in words; what a CPU does not tell is left out."""
     text = f"{row['engine']:29} {row['utterance_ms']:9.1f} ms  x{row['speedup'] or 0:6.2f}"
+    text += f"  host CPU {row['host_cpu_ms']:7.1f} ms"
     if row["gpu_busy_ms"] is not None:
         text += f"  GPU busy {row['gpu_busy_ms']:8.1f} ms  host {row['host_share']:.0%}"
     if row["floor_ms"] is not None:
@@ -208,12 +211,13 @@ def child(arguments: argparse.Namespace) -> None:
         if line.strip() == "end":
             break
         synchronize(device)
-        begin = time.perf_counter()
+        begin, begin_cpu = time.perf_counter(), time.process_time()
         tokens = engine.generate(features).tokens
+        cpu_ms = (time.process_time() - begin_cpu) * 1e3  # of all threads; synchronising would keep a core busy
         synchronize(device)
         milliseconds = (time.perf_counter() - begin) * 1e3
         assert len(tokens) == arguments.tokens, f"{len(tokens)} tokens"
-        say({"ms": milliseconds})
+        say({"ms": milliseconds, "cpu_ms": cpu_ms})
     if device.type == "cpu":
         say({**dict.fromkeys(AFTERWARDS), "last_tokens": tokens})
         return

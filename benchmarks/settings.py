@@ -6,20 +6,20 @@ from whisper_speedup.params import GenerationParams, MeasureParams
 
 
 def measure_params(
-    device: str, tune: str = "never", kernl: str = "auto", ladder: dict[str, Any] | None = None,
+    device: str, tune: str = "never", kernl: str = "auto", ladder: dict[str, Any] | None = None, layers: str = "auto",
     slots: int | str = "auto", **baseline: Any,
 ) -> MeasureParams:  # fmt: skip
     """The `measure` section of a profile: the notebook's baseline, changed by `baseline`. `tune`: never by default, so
-    that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision. `slots`:
-    fused_batch's."""
+    that a run does not depend on what the user's cache of launch configurations holds. `kernl`: its precision.
+    `layers`: of the fused engine. `slots`: fused_batch's."""
     return MeasureParams.model_validate(
         {
             "device": device, "threads": None, "warmup": 1, "repeats": 1, "workers": 1, "rounds": None,
             "baseline": {
                 "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
             },
-            "fused": {"precision": "auto", "tune": tune}, "fused_batch": {"precision": "auto", "slots": slots},
-            "kernl": {"precision": kernl},
+            "fused": {"precision": "auto", "tune": tune, "layers": layers},
+            "fused_batch": {"precision": "auto", "slots": slots}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
             "compiled": {"precision": "auto"}, "ctranslate2": {"patience": 1}, "ctranslate2_int8": {"patience": 1},
             "ladder": ladder or {}, "yardstick": None,

@@ -21,6 +21,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--size", help="synthetic weights of this published size")
     parser.add_argument("--model", type=Path, help="a Hugging Face folder instead")
     parser.add_argument("--clips", nargs="+", type=Path, default=[], help="folders of 16 kHz clips, for --model")
-    parser.add_argument("--utterances", type=int, default=2620)
+    parser.add_argument("--utterances", type=int, nargs="+", default=[2620], help="one for each of --slots, or one")
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--slots", type=int, nargs="+", help="a run for each; the engine's own choice if left out")
     parser.add_argument("--seed", type=int, default=0)
@@ -57,18 +58,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = [run(arguments, slots, device) for slots in arguments.slots or ["auto"]]
-    path = record("throughput", device_label(device), arguments.out, rows=rows)
-    for row in rows:
-        print(
-            f"{row['model']} {row['slots']} slots: {row['utterances']} utterances in {row['seconds']:.2f} s, encoder"
-            f" {row['encoder_s']:.2f}, decoder {row['decoder_s']:.2f} in {row['steps']} steps, floor"
-            f" {row['floor_s']['all']:.2f}, RTFx {row['rtfx']:.0f}, {row['reserved_gib']:.1f} GiB"
-        )
-    print(path)
+    rows: list[dict[str, Any]] = []
+    try:
+        for slots, count in zip_longest(
+            arguments.slots or ["auto"], arguments.utterances, fillvalue=arguments.utterances[-1]
+        ):
+            rows.append(run(arguments, slots, count, device))
+            print(
+                "{model}, {slots} slots: {utterances} utterances in {seconds:.2f} s, encoder {encoder_s:.2f}, decoder"
+                " {decoder_s:.2f} in {steps} steps, RTFx {rtfx:.0f}, {reserved_gib:.1f} GiB".format(**rows[-1]),
+                rows[-1].get("floor_s", ""),
+                flush=True,
+            )
+    finally:
+        print(record("throughput", device_label(device), arguments.out, rows=rows))
 
 
-def run(arguments: argparse.Namespace, slots: Any, device: torch.device) -> dict[str, Any]:
+def run(arguments: argparse.Namespace, slots: Any, count: int, device: torch.device) -> dict[str, Any]:
     """Load, warm up, decode the set once; the row."""
     engine = FusedBatch(FusedBatchParams(precision="auto", slots=slots))
     begin = time.perf_counter()
@@ -79,12 +85,12 @@ def run(arguments: argparse.Namespace, slots: Any, device: torch.device) -> dict
         engine.use(model, generation_params(arguments.beams, LIMIT, min_length=config.max_target_positions), device)
         del model
         extractor = WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-        utterances, about = synthetic_set(arguments.utterances, arguments.seed, extractor)
+        utterances, about = synthetic_set(count, arguments.seed, extractor)
     else:
         engine.load(arguments.model, generation_params(arguments.beams, LIMIT), device)
         config = WhisperConfigOf(arguments.model)
         extractor = WhisperFeatureExtractor.from_pretrained(arguments.model)
-        utterances, about = clip_set(arguments.utterances, arguments.seed, arguments.clips, extractor)
+        utterances, about = clip_set(count, arguments.seed, arguments.clips, extractor)
     loaded = time.perf_counter()
     engine.warm_up(utterances[0].features().to(device))
     warm = time.perf_counter()
@@ -92,7 +98,7 @@ def run(arguments: argparse.Namespace, slots: Any, device: torch.device) -> dict
     summary = engine.stream_summary()
     assert sorted(index for index, _ in outcomes) == list(range(len(utterances)))
     found = [outcome for _, outcome in outcomes if isinstance(outcome, Generation)]
-    steps = [one.max_length or len(generation.tokens) for one, generation in in_order(utterances, outcomes)]
+    utterance_steps = [one.max_length or len(generation.tokens) for one, generation in in_order(utterances, outcomes)]
     audio_s = sum(one.duration_s or 0.0 for one in utterances)
     seconds = summary["seconds"]
     row = {
@@ -112,11 +118,14 @@ def run(arguments: argparse.Namespace, slots: Any, device: torch.device) -> dict
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         row["floor_s"] = floor(
-            config, sum(steps), len(steps), summary["steps"], arguments.tflops, copy_bandwidth(device)
+            config,
+            sum(utterance_steps),
+            len(utterance_steps),
+            summary["steps"],
+            arguments.tflops,
+            copy_bandwidth(device),
         )
         row["floor_share"] = row["floor_s"]["all"] / seconds
-    else:
-        row["floor_s"] = {"all": math.nan}
     return row
 
 

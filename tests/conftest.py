@@ -7,12 +7,16 @@ set before the first test module is read, and without asking torch.
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import torch
+
+    from tests.hub.server import Repository, TestHub
 
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -44,3 +48,25 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def published() -> "list[Repository]":
+    """What is on the test hub; nobody changes these."""
+    from tests.hub.content import repositories
+
+    return repositories()
+
+
+@pytest.fixture
+def hub(published: "list[Repository]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[TestHub]":
+    """A hub of this test's own that this process is connected to, with empty caches, in an empty working directory."""
+    from tests.hub.client import connect
+    from tests.hub.server import TestHub
+
+    hub = TestHub(*(replace(one, files=dict(one.files)) for one in published))
+    connect(hub, tmp_path / "cache", monkeypatch)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield hub
+    hub.stop()

@@ -90,7 +90,7 @@ def profile(**report: Any) -> Profile:
                     "attention": "sdpa",
                     "reorder_fix": False,
                 },
-                "fused": {"precision": "auto", "tune": "auto"},
+                "fused": {"precision": "auto", "tune": "auto", "layers": "auto"},
                 "fused_batch": {"precision": "auto", "slots": "auto"},
                 "kernl": {"precision": "auto"},
                 "kernl_upstream": {"python": None},

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -72,7 +73,10 @@ def test_offline_takes_the_commit_in_the_cache(path: Path, tmp_path: Path, monke
     assert revisions.resolve("x/y", "dataset", None, path) == A
 
 
-@pytest.mark.parametrize("content", ["[]", '{"x/y": "main"}', '{"x/y": 3}', "{"])
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"x/y": "main"}', '{"x/y": 3}', "{", f'{{"x/y@{A}": "{A}"}}', f'{{"x/y@{A}": {{"config.json": "abc"}}}}'],
+)
 def test_a_damaged_file_is_refused(path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError, match=r"revisions\.json"):
@@ -83,3 +87,28 @@ def test_a_hub_without_a_commit_is_refused(path: Path, monkeypatch: pytest.Monke
     answer(monkeypatch, "model", "main")
     with pytest.raises(UserError, match="named no commit"):
         revisions.resolve("x/y", "model", None, path)
+
+
+C, D = "c" * 64, "d" * 64
+
+
+def test_files_are_recorded_under_their_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    revisions.confirm("x/y", "dataset", A, {"a.parquet": C}, path)
+    revisions.confirm("x/y", "dataset", A, {"b.parquet": D}, path)
+    answer(monkeypatch, "dataset", A)
+    assert revisions.resolve("x/y", "dataset", None, path) == A
+    before = path.read_bytes()
+    revisions.confirm("x/y", "dataset", A, {"a.parquet": C, "b.parquet": D}, path)
+    assert path.read_bytes() == before
+    assert json.loads(before) == {"datasets/x/y": A, f"datasets/x/y@{A}": {"a.parquet": C, "b.parquet": D}}
+
+
+def test_a_changed_file_is_refused_under_its_commit_alone(path: Path) -> None:
+    revisions.confirm("x/y", "model", A, {"config.json": C}, path)
+    with pytest.raises(
+        UserError, match=rf"config\.json of the model x/y has the SHA-256 {D} .* records {C} for commit {A}"
+    ):
+        revisions.confirm("x/y", "model", A, {"config.json": D, "new.json": C}, path)
+    revisions.confirm("x/y", "model", B, {"config.json": D}, path)
+    revisions.confirm("x/y", "dataset", A, {"config.json": D}, path)
+    assert json.loads(path.read_text())[f"x/y@{A}"] == {"config.json": C}

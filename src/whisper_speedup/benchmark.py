@@ -13,8 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.index import Index
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
@@ -27,6 +25,7 @@ from whisper_speedup.lock import only_one
 from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params import Profile
 from whisper_speedup.partial import Partial, one_sentence
+from whisper_speedup.progress import Progress
 from whisper_speedup.scale.choose import crew_for
 from whisper_speedup.scale.crew import Crew
 from whisper_speedup.scale.inline import Inline
@@ -169,12 +168,12 @@ def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -
     numbers = partial.count  # utterances with numbers
     overflows: list[NotANumberError] = []
     count, audio_s, last = 0, 0.0, time.perf_counter()
-    with closing(Progress(f"decoding with {name}", partial.total, partial.count)) as progress:
+    with Progress(f"decoding with {name}", partial.total, "utterance", partial.count) as progress:
         for message in messages:
             if isinstance(message, Rows):
                 partial.extend([one.row for one in message.rows])
                 last = time.perf_counter()
-                progress.add(len(message.rows))
+                progress.advance(len(message.rows))
                 count += len(message.rows)
                 audio_s += sum(one.audio_s for one in message.rows)
                 numbers += sum(one.row["error"] is None for one in message.rows)
@@ -191,24 +190,3 @@ def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -
 
 def _overflows(rows: list[Decoded]) -> list[NotANumberError]:
     return [one.overflow for one in rows if one.overflow is not None]
-
-
-class Progress:
-    """A bar when a person watches, a line every tenth of the way when not."""
-
-    def __init__(self, label: str, total: int, done: int) -> None:
-        self.label, self.total, self.done = label, total, done
-        self.every = max(1, total // 10)
-        self.bar = tqdm(desc=label, unit="utterance", disable=None, initial=done, total=total)
-
-    def add(self, count: int) -> None:
-        """So many utterances more."""
-        before, self.done = self.done, self.done + count
-        self.bar.update(count)
-        passed = self.done // self.every > before // self.every or self.done == self.total
-        if count and not sys.stderr.isatty() and passed:
-            print(f"{self.label}: {self.done} of {self.total} utterances", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        self.bar.close()

@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     for name, run, what in (
+        ("estimate", _estimate, "print the disk, memory and time that a profile needs, and refuse a disk too small"),
         ("environment", _environment, "write the fingerprint of this machine and its software"),
         ("data", _data, "prepare the speech and its manifest"),
         ("model", _model, "bring the weights to this machine and record their hashes"),
@@ -123,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
 def _load(parsed: argparse.Namespace) -> tuple[str, Profile]:
     name = parsed.profile or load_params().profile
     return name, load_profile(name)
+
+
+def _estimate(parsed: argparse.Namespace) -> None:
+    from whisper_speedup.estimate import check_disk, estimate
+
+    name, profile = _load(parsed)
+    params = load_params()
+    needed = estimate(profile, name, params.engines if params.profile == name else profile.engines, BUILD, REPORTS)
+    print(needed)
+    check_disk(needed)
 
 
 def _environment(parsed: argparse.Namespace) -> None:

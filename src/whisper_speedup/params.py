@@ -22,6 +22,7 @@ EngineName = Literal[
 # The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
 Switch = Literal[
     "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
+    "one_launch",
 ]  # fmt: skip
 SWITCHES: tuple[Switch, ...] = get_args(Switch)
 PLAIN_SWITCHES = SWITCHES[:3]
@@ -160,10 +161,13 @@ class FusedParams(Section):
 
     `tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the repository
     nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
+    `layers`: a decoder's layers in one launch on Hopper and newer, where they fit (`persistent`), or a chain of Triton
+    kernels; `auto` takes the first where it can. A CPU has neither.
     """
 
     precision: Literal["auto", "half", "float32"]
     tune: Literal["auto", "never"]
+    layers: Literal["auto", "triton", "persistent"]
 
 
 class FusedBatchParams(Section):

@@ -1,154 +1,109 @@
-"""The hub over real HTTP: a small server on this machine answers as the hub does."""
+"""Weights from the hub over real HTTP: every layout found in the wild, fetched from the test hub."""
 
-import json
-import threading
-from collections.abc import Iterator
-from hashlib import sha1
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import shutil
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import load_file
+from safetensors.torch import load
 
-from tests.checkpoints.folders import write_folder
+from tests.hub.content import LARGE_V2, OLD, OLD_SHARDED, SHARDED, TINY_EN, TWO_PRECISIONS
+from tests.hub.server import Repository, TestHub
 from whisper_speedup import revisions
 from whisper_speedup.checkpoints.folder import check
 from whisper_speedup.checkpoints.hub import fetch
+from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.errors import UserError
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-NAME = "someone/whisper-small"
+SETTINGS = {
+    "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json", "normalizer.json",
+    "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+}  # fmt: skip
+NEW = {*SETTINGS, "tokenizer.json"}
 
 
-class Hub:
-    """The repository's folder, and every request that came, as `METHOD path`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.requests: list[str] = []
-
-    @property
-    def fetched(self) -> set[str]:
-        return {request.rsplit("/", 1)[1] for request in self.requests if "GET" in request and "/resolve/" in request}
+def repository(hub: TestHub, name: str) -> Repository:
+    return hub.repositories["models", name]
 
 
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def answer(self, body: bool) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.requests.append(f"{self.command} {path}")
-            names = sorted(file.name for file in hub.folder.iterdir())
-            if path in (f"/api/models/{NAME}", f"/api/models/{NAME}/revision/{COMMIT}"):
-                siblings = [{"rfilename": name} for name in names]
-                content = json.dumps({"id": NAME, "sha": COMMIT, "siblings": siblings}).encode()
-            elif path == f"/api/models/{NAME}/tree/{COMMIT}":
-                content = json.dumps([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]).encode()
-            elif path.startswith(f"/{NAME}/resolve/{COMMIT}/") and path.rsplit("/", 1)[1] in names:
-                content = (hub.folder / path.rsplit("/", 1)[1]).read_bytes()
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.end_headers()
-                return
-            self.send_response(200)
-            self.send_header("ETag", f'"{sha1(path.encode() + content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: a test's output is for failures."""
-
-    return Handler
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        (LARGE_V2, {*NEW, "model.safetensors"}),
+        (TINY_EN, {*NEW, "model.safetensors"}),
+        (TWO_PRECISIONS, {*NEW, "model.safetensors"}),
+        (SHARDED, {*NEW, "model.safetensors.index.json", *(f"model-0000{n}-of-00002.safetensors" for n in (1, 2))}),
+        (OLD, {*SETTINGS, "pytorch_model.bin"}),
+        (OLD_SHARDED, {*SETTINGS, "pytorch_model.bin.index.json",
+                       *(f"pytorch_model-0000{n}-of-00002.bin" for n in (1, 2))}),
+    ],
+)  # fmt: skip
+def test_each_layout_is_fetched_as_far_as_it_is_read_and_loads(hub: TestHub, name: str, files: set[str]) -> None:
+    folder, commit = fetch(name, None)
+    assert commit == repository(hub, name).commit
+    assert revisions.read() == {name: commit}
+    assert hub.fetched() == files == {path.name for path in folder.iterdir()}
+    assert folder.is_relative_to(constants.HF_HUB_CACHE)
+    assert all((folder / file).read_bytes() == repository(hub, name).files[file] for file in files)
+    assert check(folder) == sum(value.numel() for value in load_model(folder, torch.float32, "sdpa").parameters())
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    hub = Hub(tmp_path / "repository")
-    write_folder(hub.folder)
-    (hub.folder / "README.md").write_text("a card")
-    (hub.folder / "flax_model.msgpack").write_bytes(b"large")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    files = constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    yield hub
-    server.shutdown()
-    server.server_close()
+def test_the_layouts_of_one_model_hold_the_same_weights(hub: TestHub) -> None:
+    expected = load(repository(hub, LARGE_V2).files["model.safetensors"])
+    for name in (SHARDED, OLD, OLD_SHARDED):
+        found = load_model(fetch(name, None)[0], torch.float32, "sdpa").state_dict()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
-def test_only_what_is_read_is_fetched_and_the_commit_is_recorded(tmp_path: Path, hub: Hub) -> None:
-    (hub.folder / "pytorch_model.bin").write_bytes(b"large")
-    folder, commit = fetch(NAME, None)
-    assert commit == COMMIT
-    assert folder.is_relative_to(tmp_path / "cache")
-    assert revisions.read() == {NAME: COMMIT}
-    assert check(folder) == check(hub.folder)
-    assert hub.fetched == {
-        "config.json", "generation_config.json", "model.safetensors", "normalizer.json", "preprocessor_config.json",
-        "tokenizer.json", "tokenizer_config.json",
-    }  # fmt: skip
-
-
-def test_what_the_cache_holds_is_not_fetched_again(hub: Hub) -> None:
-    folder, _ = fetch(NAME, None)
+def test_what_the_cache_holds_is_not_asked_for_again(hub: TestHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = fetch(LARGE_V2, None)
     hub.requests.clear()
-    assert fetch(NAME, None) == (folder, COMMIT)
-    assert hub.fetched == set()
-
-
-def test_offline_the_cache_is_enough(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, _ = fetch(NAME, None)
-    hub.requests.clear()
+    assert fetch(LARGE_V2, None) == first
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert fetch(NAME, None) == (folder, COMMIT)
+    assert fetch(LARGE_V2, None) == first
     assert hub.requests == []
-    with pytest.raises(UserError, match="could not be fetched"):
-        fetch("someone/not-cached", COMMIT)
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set and the cache lacks some of it"):
+        fetch(SHARDED, repository(hub, SHARDED).commit)
 
 
-def test_a_torch_file_is_fetched_when_there_is_nothing_better(hub: Hub) -> None:
-    torch.save(load_file(hub.folder / "model.safetensors"), hub.folder / "pytorch_model.bin")
-    (hub.folder / "model.safetensors").unlink()
-    folder, _ = fetch(NAME, COMMIT)
-    assert check(folder) > 0
-    assert "pytorch_model.bin" in hub.fetched
+def test_offline_a_cache_that_another_program_filled_is_enough(hub: TestHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers keeps no listing of the repository beside the files that it fetches."""
+    folder, commit = fetch(LARGE_V2, None)
+    listings = folder.parents[1] / "trees"
+    assert listings.is_dir()
+    shutil.rmtree(listings)
+    monkeypatch.setattr("huggingface_hub._tree_cache._IN_MEMORY_TREE_CACHE", {})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert fetch(LARGE_V2, commit) == (folder, commit)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="the cache lacks some of it"):
+        fetch(LARGE_V2, commit)
+
+
+def test_a_profile_s_own_revision_is_not_recorded_as_the_project_s(hub: TestHub) -> None:
+    fetch(LARGE_V2, repository(hub, LARGE_V2).commit)
     assert not revisions.REVISIONS.exists()
 
 
-def test_a_repository_without_weights_is_refused(hub: Hub) -> None:
-    (hub.folder / "model.safetensors").unlink()
-    folder, _ = fetch(NAME, COMMIT)
+def test_a_repository_without_weights_is_refused(hub: TestHub) -> None:
+    del repository(hub, OLD).files["pytorch_model.bin"]
+    folder, _ = fetch(OLD, None)
     with pytest.raises(UserError, match=r"model.safetensors or .* missing"):
         check(folder)
 
 
-def test_an_unknown_repository_is_named(hub: Hub) -> None:
-    with pytest.raises(UserError, match="the hub has no model someone/else: correct its name"):
-        fetch("someone/else", None)
-    assert not revisions.REVISIONS.exists()
+def test_the_main_branch_moves_on_and_the_recorded_commit_stays(hub: TestHub) -> None:
+    old = repository(hub, LARGE_V2)
+    first = fetch(LARGE_V2, None)
+    newer = Repository("models", LARGE_V2, {**old.files, "config.json": b"{}"})
+    hub.repositories["models", LARGE_V2] = newer
+    assert newer.commit != old.commit
+    assert fetch(LARGE_V2, None) == first
 
 
-@pytest.mark.parametrize("revision", [None, COMMIT])
-def test_an_unreachable_hub_says_what_to_do_offline(
-    hub: Hub, monkeypatch: pytest.MonkeyPatch, revision: str | None
-) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port: nothing listens
-    with pytest.raises(UserError, match=r"could not be fetched .*offline, run PROFILE=bundled") as caught:
-        fetch(NAME, revision)
-    assert "\n" not in str(caught.value)
-    assert not revisions.REVISIONS.exists()
+def test_nothing_outside_the_cache_is_written(hub: TestHub, tmp_path: Path) -> None:
+    fetch(SHARDED, None)
+    assert {path.name for path in tmp_path.iterdir()} == {"cache", "work"}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"revisions.json"}
+    assert not list((tmp_path / "cache").rglob("*.incomplete"))

@@ -39,8 +39,8 @@ def test_a_constant_ratio_has_no_width(here):
 
 
 def test_two_rounds_give_the_two_ratios_themselves(here):
-    # The rounds' own are (8 + 2) / (1 + 1) and (6 + 3) / (2 + 1). Of two draws of two, the most that their medians differ
-    # is 5 to 3.
+    # The rounds' own are (8 + 2) / (1 + 1) and (6 + 3) / (2 + 1). Of two draws of two, the most that their medians
+    # differ is 5 to 3.
     metrics, _ = compared(generate(2), here, {"huggingface": [[8, 2], [6, 3]], "fused": [[1, 1], [2, 1]]})
     assert metrics["fused.speedup_rounds"] == 4
     assert interval(metrics) == pytest.approx((4 * 3 / 5, 4 * 5 / 3))

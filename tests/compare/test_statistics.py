@@ -1,3 +1,4 @@
+import itertools
 import math
 import statistics
 
@@ -66,7 +67,7 @@ def test_another_run_s_median_falls_where_it_is_said_to():
     chance = np.random.default_rng(3)
     runs = [np.exp(0.05 * chance.standard_normal(8)) for _ in range(600)]
     within = [
-        sum(low <= np.median(other) <= high for run, other in zip(runs, runs[1:], strict=False)
+        sum(low <= np.median(other) <= high for run, other in itertools.pairwise(runs)
             for low, high in [find(run, resamples=1000)])
         for find in (median_interval, repeat_interval)
     ]  # fmt: skip

@@ -22,7 +22,7 @@ from whisper_speedup.params import (
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(
-    device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never"),
+    device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never", layers="auto"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
     fused_batch=FusedBatchParams(precision="auto", slots=3),
     kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
@@ -60,7 +60,7 @@ def test_the_same_tokens_as_the_baseline_from_a_folder(tmp_path: Path, beams: in
 
 
 def test_its_score_is_a_number(tmp_path: Path) -> None:
-    engine = Fused(FusedParams(precision="float32", tune="never"))
+    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
     engine.use(tiny_whisper(1), generation(3), CPU)
     score = engine.generate(tiny_features(1)).score
     assert score is not None
@@ -68,13 +68,13 @@ def test_its_score_is_a_number(tmp_path: Path) -> None:
 
 
 def test_half_is_refused_on_a_cpu(tmp_path: Path) -> None:
-    engine = Fused(FusedParams(precision="half", tune="never"))
+    engine = Fused(FusedParams(precision="half", tune="never", layers="auto"))
     with pytest.raises(UserError, match=r"measure\.fused\.precision is half, which needs a GPU"):
         engine.load(tmp_path, generation(2), CPU)
 
 
 def test_auto_is_recorded_as_what_ran() -> None:
-    engine = Fused(FusedParams(precision="auto", tune="never"))
+    engine = Fused(FusedParams(precision="auto", tune="never", layers="auto"))
     engine.use(tiny_whisper(0), generation(2), CPU)
     assert engine.settings["precision"] == "float32"
 

@@ -124,8 +124,9 @@ def test_an_old_gpu_is_refused_before_the_weights_are_read(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     for precision in ("auto", "half"):
+        engine = Fused(FusedParams(precision=precision, tune="never", layers="auto"))
         with pytest.raises(UserError, match="compute capability 7\\.0"):
-            Fused(FusedParams(precision=precision, tune="never")).load(tmp_path / "nowhere", GENERATION, CUDA)
+            engine.load(tmp_path / "nowhere", GENERATION, CUDA)
 
 
 @pytest.mark.parametrize("engine", ["huggingface", "fused", "fused, plain path"])
@@ -139,7 +140,7 @@ def test_a_full_gpu_is_refused_before_anything_is_on_it(
     if engine == "huggingface":
         made = HuggingFace(BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False))
     else:
-        made = Fused(FusedParams(precision="float32" if "plain" in engine else "auto", tune="never"))
+        made = Fused(FusedParams(precision="float32" if "plain" in engine else "auto", tune="never", layers="auto"))
     model = tiny_whisper(0)
     before = torch.get_float32_matmul_precision()
     with pytest.raises(UserError, match=rf"^{made.name} needs at least 0 MiB of GPU memory .*, and 0 MiB of 8\.0 GiB"):

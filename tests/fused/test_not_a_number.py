@@ -76,7 +76,7 @@ def test_nan_in_one_beam_beats_a_finished_hypothesis(early: bool | str) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_plain_torch_notices(beams: int) -> None:
-    engine = Fused(FusedParams(precision="float32", tune="never"))
+    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
     engine.use(poisoned(), generation(beams), CPU)
     with pytest.raises(NotANumberError, match="check the clip and the weights"):
         engine.generate(tiny_features(1))

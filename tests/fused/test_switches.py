@@ -1,6 +1,7 @@
 """Each part of the engine, switched off: the same tokens as transformers, and really off."""
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from whisper_speedup.fused.cache import AncestryPast, SharedCross
 from whisper_speedup.fused.copied import CopiedCross, CopiedPast
 from whisper_speedup.fused.graphed import GraphedWhisper
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.fused.run_ahead import run_ahead
+from whisper_speedup.fused.run_ahead import run_ahead, wait
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.fused.switches import check_rung, switched_off
+from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.params import PLAIN_SWITCHES, SWITCHES, Switch
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -135,7 +136,7 @@ def test_packed_weights_are_in_the_devices_layout_and_off_are_plain() -> None:
         assert not on or all(product.packed is not None or product.half is not None for product in products)
 
 
-@pytest.mark.parametrize("rung", ["step_graph", "device_search", "kernels"])
+@pytest.mark.parametrize("rung", ["step_graph", "device_search", "kernels", "encoder_graph"])
 def test_a_cpu_leaves_out_what_needs_a_gpu(rung: Switch) -> None:
     on = SWITCHES[: SWITCHES.index(rung) + 1]
     with pytest.raises(LeftOutError, match=r"^ladder.x is left out, because it has what needs a GPU \(step graph"):
@@ -150,6 +151,16 @@ def test_no_rung_is_the_whole_engine() -> None:
         with pytest.raises(LeftOutError, match="has on all that fused has on this device, and so is the same"):
             check_rung("ladder.x", on, device)
     check_rung("ladder.x", PLAIN_SWITCHES, CUDA)
+
+
+def test_a_gpu_without_the_one_launch_has_all_else() -> None:
+    why = "its heads are 64 wide, and the model's are 16"
+    assert everything(CUDA, no_one_launch=why) == SWITCHES[:-1] == tuple(s for s in SWITCHES if s != "one_launch")
+    with pytest.raises(LeftOutError, match="has on all that fused has on this device"):
+        check_rung("ladder.x", SWITCHES[:-1], CUDA, None, why)
+    with pytest.raises(LeftOutError, match=r"because its one launch does not serve these settings \(its heads are 64"):
+        check_rung("ladder.x", SWITCHES, CUDA, None, why)
+    check_rung("ladder.x", SWITCHES[:-1], CUDA)
 
 
 both_searches = pytest.mark.parametrize("device_search", [False, True], ids=["host search", "device search"])
@@ -212,8 +223,27 @@ def test_steps_are_run_until_one_says_done() -> None:
         ran.append(number)
         done.fill_(number == 2)
 
-    run_ahead((lambda number=number: step(number) for number in range(9)), done, CPU)
-    assert ran == [0, 1, 2]
+    run_ahead([partial(step, number) for number in range(9)], done, CPU, lambda: ran.append(-1))
+    assert ran == [0, 1, 2, -1]
+
+
+def test_it_sleeps_until_an_event_has_come() -> None:
+    class Event:
+        looks = waits = 0
+
+        def query(self) -> bool:
+            self.looks += 1
+            return self.looks == 4
+
+        def synchronize(self) -> None:
+            self.waits += 1
+
+    slept: list[float] = []
+    event = Event()
+    wait(event, 0.002, slept.append)
+    assert (slept, event.looks, event.waits) == ([0.002] * 3, 4, 0)
+    wait(event, 0.0, slept.append)
+    assert (len(slept), event.waits) == (3, 1)
 
 
 def speech(count: int, device: torch.device) -> list[torch.Tensor]:

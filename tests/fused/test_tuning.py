@@ -176,7 +176,7 @@ def test_the_engine_tunes_when_it_may(
     )
     for _ in range(2):
         before = len(fake.timer.seen)
-        engine = Fused(FusedParams(precision="half", tune=tune))
+        engine = Fused(FusedParams(precision="half", tune=tune, layers="triton"))
         engine.device = torch.device("cpu")
         engine._use_kernels(fake.model, fake.settings, torch.float32)
         assert engine.settings["launch"]["source"] == engine.model.launch.source == source
@@ -202,7 +202,7 @@ class Refuses:
 
 
 def refusing(bad: tuple[LaunchConfig, ...], launch: LaunchConfig) -> Fused:
-    engine = Fused(FusedParams(precision="half", tune="auto"))
+    engine = Fused(FusedParams(precision="half", tune="auto", layers="auto"))
     engine.model = Refuses(launch, bad)
     engine.settings["launch"] = launch.as_dict()
     return engine

@@ -125,7 +125,7 @@ static float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 static void store_16(unsigned short* at, float value) { *at = (unsigned short)half_bits(value); }
 static void add_one(u32* counter) { ++*counter; }
 static u32 add_acquire_release(u32* counter) { return (*counter)++; }
-static void give_up() { fprintf(stderr, "a barrier that never opens\n"); exit(3); }
+static void give_up(u32*) { fprintf(stderr, "a barrier that never opens\n"); exit(3); }
 
 // A barrier: the phase in bit 63, then pending bytes. What is copied in is poison until it lands.
 static void barrier_init(u64* barrier) { *barrier = 0; }

@@ -98,6 +98,20 @@ def test_small_shapes(
     check(device, dtype, rows, d, size, keep, length, 16, first, block_n=64, block_k=16, num_stages=1)
 
 
+@pytest.mark.parametrize("done", [0, 1])
+def test_behind_the_end_nothing_is_written(device: torch.device, dtype: torch.dtype, done: int) -> None:
+    x, embedding, gamma = (random(device, dtype, *shape) for shape in ((2, 32), (100, 32), (32,)))
+    peak, norm = (torch.full((2, ROWS), float("nan"), device=device) for _ in range(2))
+    candidates = torch.full((2, ROWS, 4), LOWEST, dtype=torch.int64, device=device)
+    zeros, rules = torch.zeros(100, device=device), torch.zeros(100, dtype=torch.int8, device=device)
+    vocabulary(
+        filled(x, gamma), 0, 2, embedding, zeros, zeros, rules, index(device, 5), peak, norm, candidates, EPS,
+        PROMPT_LENGTH, MIN_LENGTH, block_n=64, block_k=16, num_stages=1, done=index(device, done),
+    )  # fmt: skip
+    assert bool(peak[:, :2].isnan().all()) == bool(norm[:, :2].isnan().all()) == bool(done)
+    assert bool((candidates == LOWEST).all()) == bool(done)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("size", VOCABULARIES)
 def test_full_shapes(device: torch.device, half: torch.dtype, width: int, launch: LaunchConfig, size: int) -> None:

@@ -205,6 +205,7 @@ def test_a_setting_runs_what_reads_it(
         ("audio/folder.py", ["environment", "data"]),
         ("checkpoints/synthetic.py", ["environment", "model"]),
         ("revisions.py", ["environment", "data", "model"]),
+        ("downloads.py", ["environment", "data", "model"]),
     ],
 )
 def test_a_source_file_runs_what_uses_it(project: Project, path: str, expected: list[str]) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import yaml
 
-from whisper_speedup import revisions
+from whisper_speedup import downloads, revisions
 from whisper_speedup.audio.clips import Clip, one_line, optional
+from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
+from whisper_speedup.files import sha256
 from whisper_speedup.params import LibriSpeech
 
 
@@ -23,6 +25,7 @@ def open_librispeech(data: LibriSpeech) -> list[Clip]:
 
     commit = revisions.resolve(data.dataset, "dataset", data.revision)
     files = _fetch(data, commit)
+    datasets.disable_progress_bars()  # a few seconds at most, and in a log they are lines without an end
     try:
         rows = datasets.load_dataset("parquet", data_files={"split": [str(file) for file in files]}, split="split")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
@@ -53,21 +56,20 @@ def _reader(rows: Any, index: int) -> Callable[[], bytes]:
     return read
 
 
-def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
-    """Download the split's Parquet files at `commit`, or find them in the cache."""
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
+def rows_cache() -> Path:
+    """Where `datasets` keeps a split's rows, as many bytes as its Parquet files: sound does not shrink any more."""
+    import datasets
 
-    try:
-        patterns = _patterns(data, commit)
-        snapshot = snapshot_download(data.dataset, repo_type="dataset", revision=commit, allow_patterns=patterns)
-    except (OSError, httpx.HTTPError, HFValidationError) as error:
-        raise revisions.hub_error(data.dataset, "dataset", error) from None
+    return Path(datasets.config.HF_DATASETS_CACHE).expanduser()
+
+
+def wanted(data: LibriSpeech, commit: str) -> list[Wanted]:
+    """The split's Parquet files at `commit`, in order. Raises UserError when there are none."""
+    patterns = _patterns(data, commit)
     for pattern in patterns:
         if not isinstance(pattern, str) or pattern.startswith("/") or ".." in Path(pattern).parts:
             raise UserError(f"{_where(data)} names files outside its repository ({pattern!r}): choose another dataset.")
-    files = sorted({file for pattern in patterns for file in Path(snapshot).glob(pattern)})
+    files = downloads.wanted(data.dataset, "dataset", commit, patterns)
     if not files:
         raise UserError(
             f"{_where(data)} has no Parquet files at commit {commit}: correct data.split, or go online once."
@@ -75,17 +77,21 @@ def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
     return files
 
 
+def _fetch(data: LibriSpeech, commit: str) -> list[Path]:
+    """Download the split's Parquet files at `commit`, or find them in the cache."""
+    files = wanted(data, commit)
+    folder = downloads.fetch(data.dataset, "dataset", commit, files)
+    revisions.confirm(data.dataset, "dataset", commit, {file.name: sha256(folder / file.name) for file in files})
+    return [folder / file.name for file in files]
+
+
 def _patterns(data: LibriSpeech, commit: str) -> list[str]:
     """Where the dataset card puts this configuration's split; without a card, the hub's usual places."""
-    from huggingface_hub import DatasetCard, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub import DatasetCard
 
     usual = [f"{data.config}/{data.split}-*.parquet", f"{data.config}/{data.split}/*.parquet"]
-    try:
-        path = hf_hub_download(data.dataset, "README.md", repo_type="dataset", revision=commit)
-    except LocalEntryNotFoundError:
-        raise
-    except EntryNotFoundError:
+    path = downloads.small(data.dataset, "dataset", commit, "README.md")
+    if path is None:
         return usual
     try:
         listed = DatasetCard.load(path).data.to_dict().get("configs") or []

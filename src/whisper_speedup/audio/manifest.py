@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import soundfile
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from tqdm import tqdm
 
 from whisper_speedup.audio.clips import Clip, one_line
 from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S, AudioError, Waveform, decode
@@ -25,6 +23,7 @@ from whisper_speedup.audio.variations import vary
 from whisper_speedup.errors import UserError, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
 from whisper_speedup.params import Folder, LibriSpeech, Samples
+from whisper_speedup.progress import track
 
 MANIFEST = "manifest.jsonl"
 
@@ -65,7 +64,7 @@ def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / "audio").mkdir(parents=True)
     try:
-        rows = [row for clip in _progress(clips) for row in _write(clip, data, fresh)]
+        rows = [row for clip in track(clips, "decoding audio", "clip") for row in _write(clip, data, fresh)]
         _check(rows, clips)
         write_jsonl(fresh / MANIFEST, (row.model_dump() for row in rows))
         _replace(folder, fresh)
@@ -209,12 +208,3 @@ def _file_name(name: str) -> str:
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", ascii_name).strip("-.")[:60]
     return f"{slug or 'clip'}-{sha256(name.encode()).hexdigest()[:12]}.flac"
-
-
-def _progress(clips: list[Clip]) -> Iterator[Clip]:
-    """A bar when a person watches, a line every hundred clips when not."""
-    bar = tqdm(clips, desc="decoding audio", unit="clip", disable=None)
-    for number, clip in enumerate(bar, 1):
-        yield clip
-        if not sys.stderr.isatty() and (number % 100 == 0 or number == len(clips)):
-            print(f"decoding audio: {number} of {len(clips)} clips", file=sys.stderr, flush=True)

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from whisper_speedup import revisions
-from whisper_speedup.checkpoints.folder import OPTIONAL, REQUIRED
+from whisper_speedup import downloads, revisions
+from whisper_speedup.checkpoints.folder import OPTIONAL, REQUIRED, used_files
+from whisper_speedup.downloads import Wanted
+from whisper_speedup.errors import UserError
 
 CONFIGURATIONS = [*REQUIRED, *OPTIONAL, "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt",
                   "processor_config.json"]  # fmt: skip
@@ -11,22 +13,40 @@ SAFETENSORS = ["model.safetensors", "model.safetensors.index.json", "model-?????
 TORCH = ["pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-?????-of-?????.bin"]
 
 
+def wanted(repo_id: str, commit: str) -> list[Wanted]:
+    """The files that transformers reads, and no more: torch files only where there is no safetensors file."""
+    files = downloads.wanted(repo_id, "model", commit, CONFIGURATIONS + SAFETENSORS)
+    if not any(file.name in SAFETENSORS[:2] for file in files):
+        files += downloads.wanted(repo_id, "model", commit, TORCH)
+    return files
+
+
 def fetch(repo_id: str, revision: str | None) -> tuple[Path, str]:
-    """Download what transformers reads, and no more; returns the folder in the cache and the commit.
+    """Download what `wanted` names; returns the folder in the cache and the commit.
 
-    Torch files are fetched only when there is no safetensors file. What the cache holds already is not fetched
-    again, and with HF_HUB_OFFLINE=1 nothing is. Raises UserError when the hub cannot be reached or does not know the
-    repository.
+    What the cache holds already is not fetched again, and with HF_HUB_OFFLINE=1 nothing is. Raises UserError when the
+    hub cannot be reached or does not know the repository.
     """
-    import httpx
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
     commit = revisions.resolve(repo_id, "model", revision)
     try:
-        folder = Path(snapshot_download(repo_id, revision=commit, allow_patterns=CONFIGURATIONS + SAFETENSORS))
-        if not any((folder / name).exists() for name in SAFETENSORS[:2]):
-            snapshot_download(repo_id, revision=commit, allow_patterns=TORCH)
-    except (OSError, httpx.HTTPError, HFValidationError) as error:
-        raise revisions.hub_error(repo_id, "model", error) from None
-    return folder, commit
+        files = wanted(repo_id, commit)
+    except UserError:
+        folder = left_by_others(repo_id, commit)
+        if folder is None:
+            raise
+        return folder, commit
+    return downloads.fetch(repo_id, "model", commit, files), commit
+
+
+def left_by_others(repo_id: str, commit: str) -> Path | None:
+    """A whole Whisper in the cache that another program, such as transformers, put there: it keeps no listing of the
+    repository, without which the cache alone cannot tell what is missing."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(repo_id, revision=commit, local_files_only=True))
+        used_files(folder)
+    except (LocalEntryNotFoundError, UserError):
+        return None
+    return folder

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from whisper_speedup import revisions
 from whisper_speedup.checkpoints import bundled, hub, synthetic
 from whisper_speedup.checkpoints.folder import check, make_once, records, used_files
 from whisper_speedup.errors import UserError, plain
@@ -34,14 +35,17 @@ def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> 
     else:
         path = Path(model.path).expanduser()
         name = Path(os.path.abspath(path)).name
+    parameters, files = check(path), records(path)
+    if revision is not None:
+        revisions.confirm(name, "model", revision, {file["name"]: file["sha256"] for file in files})
     return {
         "source": model.source,
         "name": name,
         "revision": revision,
         "path": str(_relative(path)),
         "trained": not isinstance(model, Synthetic),
-        "parameters": check(path),
-        "files": records(path),
+        "parameters": parameters,
+        "files": files,
     }
 
 

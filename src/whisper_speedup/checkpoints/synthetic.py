@@ -3,47 +3,19 @@
 Their text means nothing. The tokenizer is a stand-in that decodes any id, to words that nobody takes for speech.
 """
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tqdm import tqdm
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints import vocabulary
+from whisper_speedup.checkpoints.sizes import SIZES
 from whisper_speedup.files import write_json
 from whisper_speedup.params import SyntheticSize
+from whisper_speedup.progress import track
 
-
-@dataclass(frozen=True)
-class Size:
-    """A published shape. Heads are 64 wide, feed-forward layers 4 times `d_model`."""
-
-    d_model: int
-    encoder_layers: int
-    decoder_layers: int
-    vocab_size: int
-    mels: int = 80
-
-
-# Source: the model card of Whisper in openai/whisper, and the checkpoints' config.json on the hub.
-SIZES: dict[SyntheticSize, Size] = {
-    "tiny": Size(384, 4, 4, 51865),
-    "tiny.en": Size(384, 4, 4, 51864),
-    "base": Size(512, 6, 6, 51865),
-    "base.en": Size(512, 6, 6, 51864),
-    "small": Size(768, 12, 12, 51865),
-    "small.en": Size(768, 12, 12, 51864),
-    "medium": Size(1024, 24, 24, 51865),
-    "medium.en": Size(1024, 24, 24, 51864),
-    "large": Size(1280, 32, 32, 51865),
-    "large-v2": Size(1280, 32, 32, 51865),
-    "large-v3": Size(1280, 32, 32, 51866, mels=128),
-    "large-v3-turbo": Size(1280, 32, 4, 51866, mels=128),
-}
 # Raised when the weights or files we make change, so that folders made before are made again.
 GENERATOR = 1
 
@@ -69,9 +41,7 @@ def make(size: SyntheticSize, seed: int, device: torch.device, dtype: torch.dtyp
     model.tie_weights()
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():
-        bar = tqdm(model.named_parameters(), desc=f"making whisper-{size}", unit="tensor", disable=None,
-                   total=sum(1 for _ in model.named_parameters()))  # fmt: skip
-        for name, parameter in bar:
+        for name, parameter in track(list(model.named_parameters()), f"making whisper-{size}", "tensor"):
             # Drawn in fp32: torch's CPU generator loses the tails of the distribution in half precision.
             values = torch.empty(parameter.shape, device=device).normal_(generator=generator)
             values *= parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.02
@@ -90,8 +60,6 @@ def recipe(size: SyntheticSize, seed: int) -> dict[str, Any]:
 
 def write(size: SyntheticSize, seed: int, target: Path) -> None:
     """Write the model into the existing folder `target`, in fp16. Made on the CPU, whatever the machine has."""
-    if not sys.stderr.isatty():
-        print(f"making whisper-{size} with random weights, seed {seed}", file=sys.stderr, flush=True)
     model = make(size, seed, torch.device("cpu"), torch.float16)
     layout = vocabulary.LAYOUTS[SIZES[size].vocab_size]
     write_json(target / "config.json", config(size))

@@ -10,6 +10,7 @@ from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE, arithmetic, epsilon, verdict
 from whisper_speedup.errors import UserError
 from whisper_speedup.params import BASELINE, Profile
+from whisper_speedup.progress import track
 
 if TYPE_CHECKING:
     from whisper_speedup.compare.judge import Hypothesis, Score
@@ -98,10 +99,8 @@ class _Reference:
 
     def rows(self, rows: list[Row]) -> list[Row]:
         done = []
-        for number, row in enumerate(rows, 1):
+        for row in track(rows, "re-scoring", "differing output"):
             done.append({**row, **self._judged(row)})
-            if number % 50 == 0 or number == len(rows):
-                print(f"re-scoring: {number} of {len(rows)} differing outputs", file=sys.stderr, flush=True)
         return done
 
     def _judged(self, row: Row) -> Row:

@@ -59,8 +59,8 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
     """For metrics.json the speedup in the rounds and its interval over rounds; for the page, what they come from.
 
     The speedup is the median of the rounds' own. Work of others slows one engine in one round and then lets go: a sum
-    over rounds would be moved by it, and its interval too narrow. The interval is where another run's median would fall,
-    for that is what a reader compares it with (docs/clock.md has both, and what repeated runs gave).
+    over rounds would be moved by it, and its interval too narrow. The interval is where another run's median would
+    fall, for that is what a reader compares it with (docs/clock.md has both, and what repeated runs gave).
 
     Over the clips that both decoded in every round. `baseline_s` and `engine_s` are sums over those clips, one a round,
     `speedups` their ratios, and `whole_set` is the speedup of the same clips in the pass over the whole set.

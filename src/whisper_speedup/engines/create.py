@@ -28,7 +28,7 @@ def create(name: str, measure: MeasureParams) -> Engine:
         if on is None:
             known = ", ".join(RUNG + rung for rung in measure.ladder) or "none"
             raise UserError(f"the profile's measure.ladder has no rung for {name}: its rungs are {known}.")
-        return Fused(FusedParams(precision="auto", tune="auto"), name, on)
+        return Fused(FusedParams(precision="auto", tune="auto", layers="auto"), name, on)
     if name == "kernl":
         from whisper_speedup.engines.kernl import Kernl
 

@@ -4,9 +4,10 @@ A rung of the ladder is the same engine with some of its parts left out: fused/s
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -16,6 +17,7 @@ from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
@@ -24,6 +26,9 @@ from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params import FusedParams, GenerationParams, Switch
 from whisper_speedup.prompt import prompt_tokens
+
+if TYPE_CHECKING:
+    from whisper_speedup.fused.one_launch import OneLaunch
 
 
 class Fused:
@@ -59,13 +64,20 @@ class Fused:
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
         unserved = self._unserved(settings, chosen)
+        one_launch = no_one_launch = None
+        if device.type == "cuda" and unserved is None and (self.rung is None or "encoder_graph" in self.rung):
+            one_launch, no_one_launch = self._one_launch(model, settings, dtype)
         if self.rung is not None:
-            check_rung(self.name, self.rung, device, unserved)
-        on = self.settings["on"] = list(everything(device, unserved) if self.rung is None else self.rung)
+            check_rung(self.name, self.rung, device, unserved, no_one_launch)
+        whole = everything(device, unserved, no_one_launch)
+        on = self.settings["on"] = list(whole if self.rung is None else self.rung)
         if device.type == "cuda":
             check_memory(self.name, needed_bytes(model, settings, dtype), device)
         if "kernels" in on:
-            self._use_kernels(model, settings, dtype, "encoder_graph" in on)
+            one_launch = one_launch if "one_launch" in on else None
+            because = f" ({no_one_launch})" if no_one_launch and self.params.layers != "triton" else ""
+            self.settings["layers"] = f"triton{because}" if one_launch is None else "persistent"
+            self._use_kernels(model, settings, dtype, one_launch, "encoder_graph" in on)
         elif "step_graph" in on:
             from whisper_speedup.fused.graphed import GraphedWhisper
 
@@ -102,7 +114,8 @@ class Fused:
         model: WhisperForConditionalGeneration,
         settings: DecodingSettings,
         dtype: torch.dtype,
-        encoder_graph: bool = True,
+        one_launch: "OneLaunch | None",
+        encoder_graph: bool,
     ) -> None:
         """Pack for the kernels; tune them first on a GPU that is not known yet."""
         # Triton is needed from here on, and only on a GPU.
@@ -112,19 +125,52 @@ class Fused:
 
         gpu = torch.cuda.get_device_name(self.device)
         launch = load_launch_config(gpu, model.config.d_model)
-        weights = pack_device_weights(model, self.device, dtype)
-        if launch.source == "default" and self.params.tune == "auto":
+        weights = pack_device_weights(model, self.device, dtype, one_launch)
+        # What is tuned is the chain of Triton kernels above all, and one launch has nothing to choose.
+        if launch.source == "default" and self.params.tune == "auto" and one_launch is None:
             with triton_errors():
                 launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
         self.settings["launch"] = launch.as_dict()
+        torch.cuda.empty_cache()  # what packing took on the way
         self.model = DeviceWhisper(
             model, settings, self.device, dtype, launch, weights=weights, encoder_graph=encoder_graph
         )
 
+    def _one_launch(
+        self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
+    ) -> "tuple[OneLaunch | None, str | None]":
+        """All layers in one launch, compiled, or why they are to run or can only run as Triton kernels."""
+        from whisper_speedup.fused.one_launch import NoOneLaunch, RefusedLaunch, make_one_launch
+
+        asked = self.params.layers
+        if asked == "triton":
+            return None, "measure.fused.layers is triton"
+        try:
+            return make_one_launch(model.config, settings, self.device, dtype, model.model.decoder.layer_norm.eps), None
+        except NoOneLaunch as why:
+            if asked == "persistent":
+                raise UserError(f"measure.fused.layers is persistent, but {why}: say auto or triton.") from None
+            if isinstance(why, RefusedLaunch):
+                print(f"the decoder's layers run as Triton kernels and not in one launch: {why}",
+                      file=sys.stderr, flush=True)  # fmt: skip
+            return None, str(why)
+
+    @contextmanager
+    def _giving_up_told(self) -> Iterator[None]:
+        """Say so when it was the layers' one launch that ended the GPU's work."""
+        try:
+            yield
+        except RuntimeError:
+            if "kernels" in self.settings.get("on", ()) and self.model.gave_up():
+                from whisper_speedup.fused.one_launch import GAVE_UP
+
+                raise EngineLost(GAVE_UP) from None
+            raise
+
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""
         launch = self.settings.get("launch", {}).get("source", "default")
-        with triton_errors():
+        with triton_errors(), self._giving_up_told():
             try:
                 self.model.warm_up(features)
             except Exception as error:
@@ -139,7 +185,8 @@ class Fused:
 
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000) on the device."""
-        best = self.model.generate(features)
+        with self._giving_up_told():
+            best = self.model.generate(features)
         return Generation(tokens=best.tokens, score=best.score, truncated=not best.ended)
 
     def watch(self, stopwatch: Stopwatch | None) -> None:

@@ -43,6 +43,7 @@ class FusedBatch:
         self.params = params
         self.settings: dict[str, Any] = params.model_dump()
         self.prompt: list[int | None] = []
+        self.dtype = ""  # known once loaded; there from the start, so that an instance shows it is a BatchEngine
         self.summary: dict[str, float] = {}
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:

@@ -1,12 +1,14 @@
 """The fused engine on a GPU: encoder, prompt and step are three CUDA graphs, and the beam search is inside them.
 
-The host starts a graph and looks, one step behind, at a flag in pinned memory that the step's last kernel writes; it
-never waits for the step it has just started. A step after the search is over changes nothing, so the one that was
-started too many does no harm.
+The host starts a graph of several steps and looks, one graph behind, at a flag in pinned memory that a step's last
+kernel writes; it never waits for the steps it has just started, and sleeps while it waits for those before. A step
+after the search is over changes nothing, so those that were started too many do no harm, and with the layers in one
+launch they take no time worth speaking of: that launch ends at once.
 """
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -36,6 +38,9 @@ def unserved(settings: DecodingSettings) -> str | None:
     return None
 
 
+STEPS = 8  # in a graph, where one too many costs little
+
+
 class DeviceWhisper:
     """A Whisper on one GPU with fixed settings; buffers and graphs are made once, and nothing is allocated after.
 
@@ -60,7 +65,7 @@ class DeviceWhisper:
         self.part: Part = unwatched
         self.frames = model.config.max_source_positions * 2
         self.mels = model.config.num_mel_bins
-        self.encoder = Encoder(model, device, dtype)
+        self.encoder = Encoder(model, device, dtype, kernels=True)
         self.weights = weights if weights is not None else pack_device_weights(model, device, dtype)
         self.source_positions = model.config.max_source_positions
         self.use_graphs = graphs
@@ -73,6 +78,9 @@ class DeviceWhisper:
         self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=self.device)
         self.prompt_length = len(settings.prompt)
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
+        self.steps = settings.max_total(0) - self.prompt_length - 1  # at most, behind the prompt
+        self.several: dict[int, int] = {}  # how many graphs of so many steps make those
+        self.pause_s = 0.0
 
     def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
         """Another one over the same packed weights, with buffers and graphs of its own."""
@@ -82,6 +90,11 @@ class DeviceWhisper:
 
     def _decoder(self, positions: int) -> DeviceDecoder:
         return DeviceDecoder(self.weights, self.settings, self.source_positions, positions, self.launch)
+
+    def gave_up(self) -> bool:
+        """Whether the layers' one launch has given up, as the host can tell when the GPU no longer answers."""
+        persistent = self.decoder.persistent
+        return persistent is not None and bool(persistent.gave_up[0])
 
     def relaunch(self, launch: LaunchConfig) -> None:
         """Take another launch configuration; the next warm-up compiles and captures with it."""
@@ -103,6 +116,7 @@ class DeviceWhisper:
             "prompt": lambda: self.decoder.prompt(self.prompt, *limits),
             "step": lambda: self.decoder.step(self.prompt_length, *limits),
         }
+        several = self.decoder.persistent is not None
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):
@@ -120,6 +134,14 @@ class DeviceWhisper:
             with torch.cuda.graph(graph, pool=pool):
                 run()
             self.graphs[name] = graph
+        sizes = ((STEPS, self.steps // STEPS), (self.steps % STEPS, 1)) if several else ()
+        self.several = {count: times for count, times in sizes if count and times}
+        for count in self.several:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool):
+                for _ in range(count):
+                    work["step"]()
+            self.graphs[f"{count} steps"] = graph
         torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
@@ -137,7 +159,8 @@ class DeviceWhisper:
         """Decode one window of features; later segments of one utterance are rare and run without graphs."""
         settings = self.settings
         self.features.copy_(window)
-        if self.use_graphs and segment == 0 and not longest:
+        replayed = self.use_graphs and segment == 0 and not longest
+        if replayed:
             self._replay()
             decoder = self.decoder
         else:
@@ -148,23 +171,18 @@ class DeviceWhisper:
             decoder.prompt(self.prompt, *limits)
             while not int(decoder.state.done):
                 decoder.step(self.prompt_length, *limits)
-        tokens, score = read_hypothesis(decoder.state)
+        tokens, score = read_hypothesis(decoder.state, fetched=replayed)
         if not score > -1.0e8:
             raise NotANumberError("measure.fused.precision", self.weights.embedding.dtype != torch.float32)
         ended = tokens[-1] == settings.eos
         return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
 
     def _encode(self) -> None:
-        """Features to encoder states to every layer's cross-attention keys and values, in one batched product."""
-        states = self.encoder(self.features)
-        weight = self.weights.cross_weight
-        torch.baddbmm(
-            self.weights.cross_bias, states.expand(weight.shape[0], -1, -1), weight.transpose(1, 2),
-            out=self.decoder.cross,
-        )  # fmt: skip
+        """Features to encoder states to every layer's cross-attention keys and values."""
+        self.decoder.project(self.encoder(self.features))
 
     def _replay(self) -> None:
-        """Start the graphs, looking at the done flag one step behind."""
+        """Start the graphs, looking at the done flag one graph behind."""
         done = self.decoder.state.host_done
         done.zero_()
         with self.part("encoder"):
@@ -175,8 +193,13 @@ class DeviceWhisper:
         with self.part("prefill"):
             self.graphs["prompt"].replay()
 
-        def step() -> None:
+        def start(name: str) -> None:
             with self.part("steps"):
-                self.graphs["step"].replay()
+                self.graphs[name].replay()
 
-        run_ahead([step] * (self.settings.max_total(0) - self.prompt_length - 1), done, self.device)
+        names = ["step"] * self.steps
+        if self.several and self.part is unwatched:  # a stopwatch counts steps
+            # The short one first, so that those behind it keep the GPU busy while the host sleeps.
+            names = [f"{count} steps" for count, times in sorted(self.several.items()) for _ in range(times)]
+        starts = [partial(start, name) for name in names]
+        self.pause_s = run_ahead(starts, done, self.device, self.decoder.state.fetch, self.pause_s)

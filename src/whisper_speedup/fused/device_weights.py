@@ -1,4 +1,8 @@
-"""The decoder's weights as the kernels read them: layer norms folded into the products that follow."""
+"""The decoder's weights as the kernels read them: layer norms folded into the products that follow.
+
+The layers lie matrix by matrix for the chain of Triton kernels, or as the one launch of kernels/persistent_layers.py
+streams them; never both.
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +10,10 @@ import torch
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
+from whisper_speedup.fused.one_launch import OneLaunch
 from whisper_speedup.kernels.norm_linear import fold_norm
+from whisper_speedup.kernels.persistent_layers import PlainLayer, pack_layers
+from whisper_speedup.kernels.persistent_packing import PackedLayers
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,12 @@ class DeviceLayer:
 
 @dataclass(frozen=True)
 class DeviceWeights:
-    """All of the decoder. `cross_weight` (2 layers, d, d), `cross_bias` (2 layers, 1, d): keys and values in turn."""
+    """All of the decoder. `cross_weight` (2 layers, d, d), `cross_bias` (2 layers, 1, d): keys and values in turn.
 
-    layers: tuple[DeviceLayer, ...]
+    `one_launch`: what runs layers that are packed for it.
+    """
+
+    layers: tuple[DeviceLayer, ...] | PackedLayers
     cross_weight: torch.Tensor
     cross_bias: torch.Tensor
     embedding: torch.Tensor
@@ -52,6 +62,7 @@ class DeviceWeights:
     projection: NormedProduct
     heads: int
     arena: "Arena"
+    one_launch: OneLaunch | None
 
 
 class Arena:
@@ -72,20 +83,23 @@ class Arena:
 
 
 def pack_device_weights(
-    model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype
-) -> DeviceWeights:
+    model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype,
+    one_launch: OneLaunch | None = None,
+) -> DeviceWeights:  # fmt: skip
     """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests)."""
-    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype)
+    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype, one_launch)
 
 
 def pack_device_decoder(
-    decoder: WhisperDecoder, projection: torch.Tensor, device: torch.device, dtype: torch.dtype
-) -> DeviceWeights:
+    decoder: WhisperDecoder, projection: torch.Tensor, device: torch.device, dtype: torch.dtype,
+    one_launch: OneLaunch | None = None,
+) -> DeviceWeights:  # fmt: skip
     """The same for a decoder alone and the matrix (vocabulary, d) that makes its logits."""
     width, ffn, layers = decoder.config.d_model, decoder.config.decoder_ffn_dim, len(decoder.layers)
     tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     size = decoder.embed_tokens.weight.shape[0]
-    arena = Arena(layers * (6 * width + 2 * ffn) * width + (1 if tied else 2) * size * width, device, dtype)
+    in_arena = layers if one_launch is None else 0
+    arena = Arena(in_arena * (6 * width + 2 * ffn) * width + (1 if tied else 2) * size * width, device, dtype)
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
@@ -121,7 +135,12 @@ def pack_device_decoder(
     for index, module in enumerate(cross):
         cross_weight[index].copy_(module.weight.detach())
         cross_bias[index, 0].copy_(bias_of(module))
-    packed = tuple(pack_layer(layer) for layer in decoder.layers)
+    packed: tuple[DeviceLayer, ...] | PackedLayers
+    if one_launch is None:
+        packed = tuple(pack_layer(layer) for layer in decoder.layers)
+    else:
+        plain = (plain_layer(layer) for layer in decoder.layers)
+        packed = pack_layers(one_launch.plan, layers, plain, decoder.layer_norm.weight, device, dtype)
     matrix = arena.add(projection)
     zeros = matrix.new_zeros(size)
     return DeviceWeights(
@@ -133,4 +152,23 @@ def pack_device_decoder(
         projection=fold(decoder.layer_norm, matrix, zeros),
         heads=decoder.config.decoder_attention_heads,
         arena=arena,
+        one_launch=one_launch,
     )
+
+
+def plain_layer(layer: WhisperDecoderLayer) -> PlainLayer:
+    """A layer's six products and three norms, in reading order, as they are in the model."""
+
+    def product(*modules: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+        biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
+        return torch.cat([m.weight.detach() for m in modules]), torch.cat(biases).detach()
+
+    attention, cross = layer.self_attn, layer.encoder_attn
+    norms = (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)
+    return PlainLayer(
+        products=[
+            product(attention.q_proj, attention.k_proj, attention.v_proj), product(attention.out_proj),
+            product(cross.q_proj), product(cross.out_proj), product(layer.fc1), product(layer.fc2),
+        ],
+        norms=[(norm.weight, norm.bias) for norm in norms],
+    )  # fmt: skip

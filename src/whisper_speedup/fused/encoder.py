@@ -28,11 +28,21 @@ class EncoderLayer:
 
 
 class Encoder:
-    """Log-mel features to encoder states, with weights of its own on one device."""
+    """Log-mel features to encoder states, with weights of its own on one device.
+
+    `kernels`: residual, bias, clamp and norm in one Triton kernel between the products (kernels/residual_norm.py); half
+    precision alone, whose weights are never packed.
+    """
 
     def __init__(
-        self, model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype, pack: bool = True
+        self,
+        model: WhisperForConditionalGeneration,
+        device: torch.device,
+        dtype: torch.dtype,
+        pack: bool = True,
+        kernels: bool = False,
     ) -> None:
+        self.kernels = kernels and dtype != torch.float32
         encoder = model.model.encoder
         to = copier(device, dtype, pack)
 
@@ -64,14 +74,35 @@ class Encoder:
         for weight, bias, stride, padding in self.convolutions:
             states = gelu(conv1d(states, weight, bias, stride, padding))
         states = states[0].T + self.positions
+        # transformers keeps fp16 states a thousand short of overflow, and so must we.
+        limit = torch.finfo(torch.float16).max - 1000 if self.dtype == torch.float16 else float("inf")
+        if self.kernels:
+            return self._layers(states.contiguous(), limit)
         for layer in self.layers:
             states = layer.out.add(self._attend(layer, _norm(states, layer.attention_norm)), states)
             states = layer.fc2.add(layer.fc1.gelu(_norm(states, layer.mlp_norm)), states)
             if self.dtype == torch.float16:
-                # transformers keeps fp16 states a thousand short of overflow, and so must we.
-                limit = torch.finfo(torch.float16).max - 1000
                 states = states.clamp(-limit, limit)
         return _norm(states, self.norm)
+
+    def _layers(self, states: torch.Tensor, limit: float) -> torch.Tensor:
+        """The layers and the last norm; a product adds to the states in place, and the next norm adds its bias."""
+        from whisper_speedup.kernels.residual_norm import residual_norm
+
+        def normed(norm: Norm, before: Linear | None, most: float) -> torch.Tensor:
+            bias = before.bias if before is not None else None
+            return residual_norm(states, bias, most, norm.weight, norm.bias, norm.eps)
+
+        before: Linear | None = None
+        for layer in self.layers:
+            attended = self._attend(layer, normed(layer.attention_norm, before, limit))
+            assert layer.out.weight is not None
+            assert layer.fc2.weight is not None
+            states.addmm_(attended, layer.out.weight.T)
+            hidden = layer.fc1.gelu(normed(layer.mlp_norm, layer.out, float("inf")))
+            states.addmm_(hidden, layer.fc2.weight.T)
+            before = layer.fc2
+        return normed(self.norm, before, limit)
 
     @staticmethod
     def _together(attention: WhisperAttention, device: torch.device) -> list[list[torch.nn.Linear]]:

@@ -4,6 +4,8 @@ A graph holds the very operations of decoder.py's step at one position, so that 
 (The kernels need one graph for all positions, for they read the position on the device.)
 """
 
+from functools import partial
+
 import torch
 from transformers import WhisperForConditionalGeneration
 
@@ -111,6 +113,6 @@ class GraphedWhisper(FusedWhisper):
                 else:
                     self._run(position, limits)
 
-        steps = (lambda position=position: run(position) for position in range(len(prompt), max_total - 1))
+        steps = [partial(run, position) for position in range(len(prompt), max_total - 1)]
         run_ahead(steps, search.state.host_done, self.device)
         return self._checked(search.result())

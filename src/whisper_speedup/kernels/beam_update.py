@@ -52,12 +52,20 @@ class BeamState:
         self.length, self.position, self.done = ints(1), ints(1), ints(1)
         self.tokens = ints(SLOTS)
         self.scores = torch.zeros(SLOTS, device=device)
-        self.history = ints(2, positions, SLOTS)
-        self.finished_scores = torch.zeros(SLOTS, device=device)
-        self.finished_lengths, self.finished_parents, self.finished_tokens = ints(SLOTS), ints(SLOTS), ints(SLOTS)
+        # What the host reads at the end lies together, for one copy into memory of its own.
+        self.result = ints(4 * SLOTS + 2 * positions * SLOTS)
+        scores, lengths, parents, tokens, history = self.result.split([SLOTS] * 4 + [2 * positions * SLOTS])
+        self.finished_scores = scores.view(torch.float32)
+        self.finished_lengths, self.finished_parents, self.finished_tokens = lengths, parents, tokens
+        self.history = history.view(2, positions, SLOTS)
         self.ancestry = ints(SLOTS, positions)
         pinned = device.type == "cuda"
         self.host_done = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
+        self.host_result = torch.zeros(self.result.shape, dtype=torch.int32, pin_memory=pinned)
+
+    def fetch(self) -> None:
+        """Start the copy that `read_hypothesis` reads; nothing waits for it here."""
+        self.host_result.copy_(self.result, non_blocking=True)
 
     def reset(self, prompt_length: int) -> None:
         """Ready for a new utterance: the prompt is in slot 0 of every position."""
@@ -326,13 +334,16 @@ def beam_update(
     )  # fmt: skip
 
 
-def read_hypothesis(state: BeamState) -> tuple[list[int], float]:
-    """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history."""
-    length, parent, last = (
-        int(value[0]) for value in (state.finished_lengths, state.finished_parents, state.finished_tokens)
-    )
-    score = float(state.finished_scores[0])
-    tokens, parents = state.history[:, : max(length, 1)].tolist()
+def read_hypothesis(state: BeamState, fetched: bool = False) -> tuple[list[int], float]:
+    """The best finished hypothesis (end-of-text included if it ended so) and its score, by walking the history.
+
+    `fetched`: its copy has been made and waited for.
+    """
+    result = state.host_result if fetched else state.result.cpu()
+    scores, lengths, parents_of, lasts, history = result.split([SLOTS] * 4 + [result.numel() - 4 * SLOTS])
+    length, parent, last = int(lengths[0]), int(parents_of[0]), int(lasts[0])
+    score = float(scores.view(torch.float32)[0])
+    tokens, parents = history.view(2, -1, SLOTS)[:, : max(length, 1)].tolist()
     sequence = [last]
     for index in range(length - 2, -1, -1):
         sequence.append(tokens[index][parent])

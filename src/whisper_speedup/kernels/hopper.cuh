@@ -93,7 +93,12 @@ DEVICE u32 add_acquire_release(u32* counter) {
     asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
     return before;
 }
-DEVICE void give_up() { asm volatile("trap;"); }
+// Ends the launch, and the context with it; the host finds a 1 in its memory at `tell`.
+DEVICE void give_up(u32* tell) {
+    *(volatile u32*)tell = 1;
+    __threadfence_system();
+    asm volatile("trap;");
+}
 
 // A barrier in shared memory that counts the bytes of bulk copies.
 DEVICE void barrier_init(u64* barrier) {
@@ -103,11 +108,23 @@ DEVICE void barriers_visible() { asm volatile("fence.mbarrier_init.release.clust
 DEVICE void expect(u64* barrier, u32 bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
 }
+#ifdef KEEP_STREAMS
 DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
                  "l"(from), "r"(bytes), "r"(shared_address(barrier))
                  : "memory");
 }
+#else
+// What is streamed leaves L2 first: nobody reads it again in this step, and what blocks hand to each other must stay there.
+DEVICE void copy_in(char* to, const char* from, u32 bytes, u64* barrier) {
+    u64 policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::"r"(
+                     shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(shared_address(barrier)), "l"(policy)
+                 : "memory");
+}
+#endif
 DEVICE bool barrier_test(u64* barrier, u32 parity) {
     u32 done;
     asm volatile(

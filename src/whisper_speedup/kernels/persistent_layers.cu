@@ -1,8 +1,9 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
 // Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS (of a warp's
-// ring), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks
-// at a word before the launch is given up).
+// ring), PIECE (bytes of one, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
+// warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks at a word before the launch is
+// given up).
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
 constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
@@ -12,12 +13,9 @@ DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
 DEVICE constexpr int groups_of(int k) { return (k / 32 + WARPS - 1) / WARPS; }  // of 32 of K, a warp's
 DEVICE constexpr int least(int a, int b) { return a < b ? a : b; }
 DEVICE constexpr int greatest(int a, int b) { return a > b ? a : b; }
-// A product's weights come in pieces of whole groups, each in a slot of its own.
-DEVICE constexpr int piece_groups(int n, int k) { return greatest(1, least(groups_of(k), 3328 / (64 * columns_of(n)))); }
-DEVICE constexpr int pieces_of(int n, int k) { return (groups_of(k) + piece_groups(n, k) - 1) / piece_groups(n, k); }
 constexpr int REDUCE = 16 * tiles_of(greatest(FFN, 3 * WIDTH)) + 4;  // twice this is 8 more than a multiple of 32:
 constexpr int PART = HEAD + 8;                                      // lanes write to banks of their own; likewise
-constexpr int SCRATCH = WARPS * EVEN * greatest(REDUCE, PART);       // floats
+constexpr int SCRATCH = WARPS * greatest(EVEN * REDUCE, ROWS * PART);  // floats
 constexpr int PARTS = greatest((WIDTH + 7) / 8, 256);                // room of kernels/stream.py's sums
 constexpr int STATS = 2 * WARPS * EVEN;                              // floats: two numbers a warp and row
 
@@ -28,18 +26,26 @@ constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN
 constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;
 constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
+// A product's weights come in pieces of whole groups, each in a slot of its own.
 struct Piece {
-    int count, groups, bytes;  // pieces of a product, groups in one, bytes of one
-    DEVICE constexpr Piece(int n, int k) : count(pieces_of(n, k)), groups(piece_groups(n, k)), bytes(64 * columns_of(n) * piece_groups(n, k)) {}
+    int groups, count, bytes;  // groups in a piece, pieces of a product, bytes of one
+    DEVICE constexpr Piece(int columns, int all)
+        : groups(greatest(1, least(all, PIECE / (64 * columns)))), count((all + groups - 1) / groups), bytes(64 * columns * groups) {}
 };
-constexpr int LAYER_PIECES = pieces_of(3 * WIDTH, WIDTH) + 3 * pieces_of(WIDTH, WIDTH) + pieces_of(FFN, WIDTH) + pieces_of(WIDTH, FFN);
-constexpr int SLOT = (greatest(greatest(Piece(3 * WIDTH, WIDTH).bytes, Piece(WIDTH, WIDTH).bytes), greatest(Piece(FFN, WIDTH).bytes, Piece(WIDTH, FFN).bytes)) + 127) / 128 * 128;
-constexpr int LAYER_BYTES = Piece(3 * WIDTH, WIDTH).bytes * pieces_of(3 * WIDTH, WIDTH) + 3 * Piece(WIDTH, WIDTH).bytes * pieces_of(WIDTH, WIDTH) +
-                            Piece(FFN, WIDTH).bytes * pieces_of(FFN, WIDTH) + Piece(WIDTH, FFN).bytes * pieces_of(WIDTH, FFN);
+constexpr Piece QKV_PIECE(columns_of(3 * WIDTH), groups_of(WIDTH)), SQUARE_PIECE(columns_of(WIDTH), groups_of(WIDTH));
+constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(columns_of(WIDTH), groups_of(FFN));
+constexpr int LAYER_PIECES = QKV_PIECE.count + 3 * SQUARE_PIECE.count + FC1_PIECE.count + FC2_PIECE.count;
+constexpr int SLOT = (greatest(greatest(QKV_PIECE.bytes, SQUARE_PIECE.bytes), greatest(FC1_PIECE.bytes, FC2_PIECE.bytes)) + 127) / 128 * 128;
+constexpr int LAYER_BYTES = QKV_PIECE.bytes * QKV_PIECE.count + 3 * SQUARE_PIECE.bytes * SQUARE_PIECE.count +
+                            FC1_PIECE.bytes * FC1_PIECE.count + FC2_PIECE.bytes * FC2_PIECE.count;
+
+// Shared memory: rings, keys and values, the scratch and its numbers, barriers, counts, whom to tell when giving up.
+constexpr int BARRIERS = WARPS * SLOTS * SLOT + WARPS * UNITS * UNIT + 4 * (SCRATCH + STATS);
+constexpr int COUNTS = BARRIERS + 8 * WARPS * (SLOTS + 4), TELL = COUNTS + 4 * 2 * WARPS;
 
 DEVICE void impatient(int& tries) {
     give_way();
-    if (++tries == PATIENCE) give_up();
+    if (++tries == PATIENCE) give_up(*(u32**)(shared_memory() + TELL));
 }
 
 struct Shared {
@@ -62,10 +68,9 @@ struct Shared {
         scratch = (float*)memory;
         peaks = scratch + SCRATCH;
         norms = peaks + WARPS * EVEN;
-        u64* barriers = (u64*)(scratch + SCRATCH + STATS);
-        full = barriers + warp * (SLOTS + 4);
+        full = (u64*)(shared_memory() + BARRIERS) + warp * (SLOTS + 4);
         units_full = full + SLOTS;
-        int* counts = (int*)(barriers + WARPS * (SLOTS + 4));
+        int* counts = (int*)(shared_memory() + COUNTS);
         read = counts + warp;
         units_read = counts + WARPS + warp;
     }
@@ -98,7 +103,7 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
     const int block = block_index();
     const bool asks = lane < WARPS;
     const Shared shared(lane % WARPS);
-    constexpr Piece qkv(3 * WIDTH, WIDTH), square(WIDTH, WIDTH), fc1(FFN, WIDTH), fc2(WIDTH, FFN);
+    constexpr int AFTER_SQUARES = QKV_PIECE.count + 3 * SQUARE_PIECE.count;
     const char* source = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
     const int pieces = asks ? layers * LAYER_PIECES : 0;
     const int units = asks && block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
@@ -114,10 +119,10 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
         while (landed < issued && barrier_test(shared.full + landed % SLOTS, landed / SLOTS & 1)) ++landed;
         while (arrived < asked && barrier_test(shared.units_full + arrived % 4, arrived / 4 & 1)) ++arrived;
         if (issued < pieces && issued - landed + (asked - arrived) < AHEAD && issued - SLOTS < read) {
-            const int bytes = in_layer < qkv.count                                          ? qkv.bytes
-                              : in_layer < qkv.count + 3 * square.count                     ? square.bytes
-                              : in_layer < qkv.count + 3 * square.count + fc1.count         ? fc1.bytes
-                                                                                            : fc2.bytes;
+            const int bytes = in_layer < QKV_PIECE.count                   ? QKV_PIECE.bytes
+                              : in_layer < AFTER_SQUARES                   ? SQUARE_PIECE.bytes
+                              : in_layer < AFTER_SQUARES + FC1_PIECE.count ? FC1_PIECE.bytes
+                                                                           : FC2_PIECE.bytes;
             expect(shared.full + at, bytes);
             copy_in(shared.ring + at * SLOT, source, bytes, shared.full + at);
             source += bytes;
@@ -228,7 +233,7 @@ constexpr u32 ONES =
 template <int K, int N, bool NORM>
 DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared& shared) {
     constexpr int MINE = groups_of(K), TILES = tiles_of(N), STRIDE = 64 * columns_of(N);
-    constexpr Piece piece(N, K);
+    constexpr Piece piece(columns_of(N), groups_of(K));
 #ifdef BARRIERS_ONLY
     sync_block();
     return;
@@ -515,10 +520,10 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
             multiply(sum[i], weights[2], 0, weights[3], 0, v.z, v.w);
         }
     }
-    if (g < EVEN) {
+    if (g < ROWS) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            float* to = shared.scratch + (warp * EVEN + g) * PART + 8 * i + 2 * t;
+            float* to = shared.scratch + (warp * ROWS + g) * PART + 8 * i + 2 * t;
             to[0] = sum[i][0];
             to[1] = sum[i][1];
         }
@@ -535,7 +540,7 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
         for (int w = 0; w < WARPS; ++w) {
             const float weight = exp2f(shared.peaks[w * EVEN + row] - top);
             total += shared.norms[w * EVEN + row] * weight;
-            value += shared.scratch[(w * EVEN + row) * PART + column] * weight;
+            value += shared.scratch[(w * ROWS + row) * PART + column] * weight;
         }
         float* to = partial + ((u64)block_index() * ROWS + row) * (HEAD + 2);
         store_word(to + column, as_word(value));
@@ -580,14 +585,16 @@ DEVICE void merge(const float* partial, int rows, unsigned short* out) {
 KERNEL persistent_layers(const char* packed, const float* vectors, const unsigned short* embedding, const unsigned short* places,
                          const int* tokens, const int* start_at, const int* ancestry, unsigned short* keys,
                          unsigned short* values, const char* cross, unsigned short* exchange, float* residual,
-                         unsigned short* last_scaled, float* last_sums, u32* counters, int layers, int rows, int beams,
-                         int positions, int source_positions, int prompt, double eps
+                         unsigned short* last_scaled, float* last_sums, u32* counters, const int* done, u32* gave_up, int layers,
+                         int rows, int beams, int positions, int source_positions, int prompt, double eps
 #ifdef TIMELINE
                          , long long* timeline
 #endif
                          ) {
+    if (load_int(done)) return;  // a step behind the search's end changes nothing, and costs as good as nothing
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
     const Shared shared(warp % WARPS);
+    if (thread == 0) *(u32**)(shared_memory() + TELL) = gave_up;
     if (warp < WARPS && lane == 0) {
         for (int i = 0; i < SLOTS + 4; ++i) barrier_init(shared.full + i);
         *shared.read = 0;

@@ -11,7 +11,14 @@ will use.
 
 Triton has words neither for such copies nor for such waiting, hence CUDA C++ (persistent_layers.cu), compiled by NVRTC,
 which comes with PyTorch: no compiler is needed. It serves Hopper and newer, heads 64 wide and at most 8 rows; elsewhere
-the Triton kernels do the same work. The engine does not use it yet: benchmarks/NOTES.md says where it stands (issue 7).
+the Triton kernels do the same work (fused/device_decoder.py).
+
+Blocks wait for each other, so all of them must be there at once. The launch is a cooperative one, also in a CUDA graph:
+the driver starts all blocks or none, after whatever else is on the GPU has made room, and refuses a grid larger than
+what it would grant this process (fewer multiprocessors under MPS or MIG: the grid is as large as torch says they are).
+Other processes take turns with this one as ever, all blocks at once. What is not foreseen, such as a debugger that
+stops some blocks and not others, ends a launch that looks PATIENCE times for the same word, seconds, and with it the
+process's CUDA context; `gave_up` tells that from other failures.
 
 The norms' gamma is folded into the weights behind them, and their statistics come from the tensor cores, as x x^T and
 the product with ones beside the product itself: x is handed over once, rounded to 16 bits.
@@ -19,7 +26,8 @@ the product with ones beside the product itself: x is handed over once, rounded 
 Bytes of large-v2, 5 beams: 1.47 GB of weights and 0.25 GB of cross-attention keys and values, 0.57 ms at 3.0 TB/s.
 """
 
-from collections.abc import Callable, Sequence
+import ctypes
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +39,14 @@ from whisper_speedup.kernels.linear_residual import linear_residual_reference
 from whisper_speedup.kernels.norm_linear import norm_linear_reference
 from whisper_speedup.kernels.norm_qkv import norm_qkv_reference
 from whisper_speedup.kernels.persistent_packing import PackedLayers
-from whisper_speedup.kernels.persistent_plan import Plan
+from whisper_speedup.kernels.persistent_plan import WARPS, Plan
 from whisper_speedup.kernels.self_attention import self_attention_reference
 from whisper_speedup.kernels.stream import Stream
 
 FOLDER = Path(__file__).parent
 NAME = "persistent_layers"
+THREADS = 32 * (WARPS + 1)
+TENSORS = 17  # among the arguments, before 6 numbers and eps
 Launch = Callable[..., None]
 
 
@@ -78,10 +88,11 @@ def persistent_layers_reference(
 
 
 def pack_layers(
-    plan: Plan, layers: Sequence[PlainLayer], last_gamma: torch.Tensor, device: torch.device, dtype: torch.dtype
-) -> PackedLayers:
-    """The layers as the kernel reads them; `last_gamma` of the norm behind the last."""
-    packed = PackedLayers(plan, len(layers), device, dtype)
+    plan: Plan, count: int, layers: Iterable[PlainLayer], last_gamma: torch.Tensor, device: torch.device,
+    dtype: torch.dtype,
+) -> PackedLayers:  # fmt: skip
+    """`count` layers as the kernel reads them, one after the other; `last_gamma` of the norm behind the last."""
+    packed = PackedLayers(plan, count, device, dtype)
     packed.add_vectors(last_gamma)
     for index, layer in enumerate(layers):
         for product, (weight, bias) in enumerate(layer.products):
@@ -89,10 +100,12 @@ def pack_layers(
                 packed.put(index, product, weight)
                 packed.add_vectors(bias)
                 continue
-            gamma, beta = layer.norms[product // 2]
-            folded = (weight.float() * gamma.float()).to(dtype)
+            gamma, beta = (one.detach().to(device).float() for one in layer.norms[product // 2])
+            exact = weight.detach().to(device).float()
+            folded = (exact * gamma).to(dtype)
             packed.put(index, product, folded)
-            packed.add_vectors(folded.float().sum(1), weight.float() @ beta.float() + bias.float())
+            # A sum and not a product with beta: TF32 products may be allowed where this runs.
+            packed.add_vectors(folded.float().sum(1), (exact * beta).sum(1) + bias.detach().to(device).float())
     packed.done()
     return packed
 
@@ -107,14 +120,41 @@ def source(plan: Plan, machine: str | None = None) -> str:
 
 
 def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = ()) -> Launch:
-    """The launch, compiled for this GPU (seconds). `defines` and `extra` arguments are for benchmarks."""
-    kernel = torch.cuda._compile_kernel(defines + source(plan), NAME, compute_capability="90")
+    """The launch, compiled for this GPU (seconds). `defines` and `extra` arguments are for benchmarks.
+
+    Raises what torch raises where NVRTC is missing or refuses the source.
+    """
+    kernel = torch.cuda._compile_kernel(defines + source(plan), NAME)
     kernel.set_shared_memory_config(plan.shared_bytes)
+    driver = ctypes.CDLL("libcuda.so.1")
 
     def launch(*args: Any) -> None:
-        kernel((plan.grid, 1, 1), (288, 1, 1), [*args, *extra], shared_mem=plan.shared_bytes)
+        held = [_argument(one) for one in (*args, *extra)]
+        pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(one) for one in held))
+        stream = torch.cuda.current_stream()._as_parameter_
+        status = driver.cuLaunchCooperativeKernel(
+            kernel.func, plan.grid, 1, 1, THREADS, 1, 1, plan.shared_bytes, stream, pointers
+        )
+        if status:
+            text = ctypes.c_char_p()
+            driver.cuGetErrorString(status, ctypes.byref(text))
+            raise RuntimeError(f"CUDA driver error: {(text.value or b'unknown').decode()} ({status})")
 
     return launch
+
+
+def probe(launch: Launch, device: torch.device) -> None:
+    """Launch with nothing to do. Raises RuntimeError where the driver does not grant all blocks at once."""
+    done = torch.ones(1, dtype=torch.int32, device=device)
+    launch(*[done] * TENSORS, *[0] * 6, 0.0)
+    torch.cuda.synchronize(device)
+
+
+def _argument(value: Any) -> Any:
+    """A kernel's argument as the driver takes it."""
+    if isinstance(value, torch.Tensor):
+        return ctypes.c_void_p(value.data_ptr())
+    return ctypes.c_double(value) if isinstance(value, float) else ctypes.c_int(value)
 
 
 class PersistentLayers:
@@ -128,6 +168,8 @@ class PersistentLayers:
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
         self.exchange = torch.full((2 * packed.layers * plan.record,), -1, device=device, dtype=torch.int16)  # empty
         self.counters = torch.zeros(3, device=device, dtype=torch.int32)
+        # The host's own memory: it can be read when the GPU no longer answers.
+        self.gave_up = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
 
     def run(
         self,
@@ -141,9 +183,11 @@ class PersistentLayers:
         cross: torch.Tensor,
         stream: Stream,
         prompt: bool,
+        done: torch.Tensor,
     ) -> Stream:
         """tokens (rows,), start (1,) and ancestry (rows or more, positions) int32; embedding (size, d) and positions
-        (positions, d); keys and values (layers, positions, beams, d); cross (layers, heads, units, 2, 2048).
+        (positions, d); keys and values (layers, positions, beams, d); cross (layers, heads, units, 2, 2048); done (1,)
+        int32: not 0 where there is nothing left to do.
         """
         rows = tokens.shape[0]
         layers, most, beams, _ = keys.shape
@@ -152,8 +196,8 @@ class PersistentLayers:
         assert keys.is_contiguous() and values.shape == keys.shape and ancestry.is_contiguous()
         self.launch(
             self.packed.packed, self.packed.vectors, embedding, positions, tokens, start, ancestry, keys, values, cross,
-            self.exchange, stream.residual, stream.scaled, stream.sums, self.counters, layers, rows, beams, most,
-            self.plan.keys, int(prompt), self.eps,
+            self.exchange, stream.residual, stream.scaled, stream.sums, self.counters, done, self.gave_up, layers, rows,
+            beams, most, self.plan.keys, int(prompt), self.eps,
         )  # fmt: skip
         stream.wrote(self.plan.grid)
         return stream

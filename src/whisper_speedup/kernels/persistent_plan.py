@@ -8,7 +8,7 @@ from whisper_speedup.kernels.stream import MOST_PARTS, ROWS
 
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
-PIECE = 3328  # most bytes of weights that a warp asks for at once, but for a group that is larger
+PIECE = 3200  # most bytes of weights that a warp asks for at once, but for a group that is larger: large-v2's 5 groups
 AHEAD = 2  # of them on their way at once
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
@@ -94,7 +94,8 @@ class Plan:
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
-        return {**{name.upper(): getattr(self, name) for name in names}, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+        of_plan = {name.upper(): getattr(self, name) for name in names}
+        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
 
 
 def make_plan(
@@ -120,8 +121,8 @@ def _slot(products: tuple[Product, ...]) -> int:
 
 
 def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
-    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts."""
+    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts, an address."""
     columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
-    scratch = WARPS * even * max(columns + 4, HEAD + 8)
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS
+    scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
+    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS + 8

@@ -7,6 +7,8 @@ maximum and sum (over all tokens: suppression does not renormalise, as in transf
 those that may come next. A candidate is one int64: the logit's bits in an order that integers compare, above the
 token's complement, so that one maximum finds the best score and, among equals, the lowest token.
 
+Behind the end of a search there is nothing to do: given the search's `done`, a launch then ends at once.
+
 `rules` (V,) int8 says what is suppressed: 1 always, 2 at the first generated token, 4 end-of-text below min_length.
 
 Bytes: V * d * 2 read; large-v2 132.8 MB, 44 us at 3.0 TB/s. Written: tiles * rows * (KEEP * 8 + 8).
@@ -17,7 +19,7 @@ import triton
 import triton.language as tl
 
 from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product
-from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option
+from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option, wait_for_inputs
 
 SUPPRESSED, SUPPRESSED_AT_BEGIN, END_OF_TEXT = 1, 2, 4
 LOWEST: tl.constexpr = tl.constexpr(-(2**63))
@@ -70,6 +72,7 @@ def _vocabulary_kernel(
     offset_ptr,
     rules_ptr,
     length_ptr,
+    done_ptr,
     peak_ptr,
     norm_ptr,
     candidates_ptr,
@@ -87,8 +90,14 @@ def _vocabulary_kernel(
     EVEN_K: tl.constexpr,
     PARTS: tl.constexpr,
     PDL: tl.constexpr,
+    HAS_DONE: tl.constexpr,
     ROWS: tl.constexpr,
 ):
+    # Written by the step before, which is further back than the kernel that dependent launch waits for.
+    if HAS_DONE:
+        if tl.load(done_ptr) != 0:
+            wait_for_inputs(PDL)  # whoever comes next counts on that
+            return
     tile = tl.program_id(0)
     cols = tile * BLOCK_N + tl.arange(0, BLOCK_N)
     inside = cols < n
@@ -137,8 +146,10 @@ def vocabulary(
     num_warps: int = 4,
     num_stages: int = 3,
     pdl: bool = False,
+    done: torch.Tensor | None = None,
 ) -> None:
-    """Launch on `rows` rows of the stream, from row `first`; `length` int32 (1,): tokens so far, prompt included.
+    """Launch on `rows` rows of the stream, from row `first`. `length` int32 (1,): tokens so far, prompt included.
+    `done` int32 (1,).
 
     Writes peak and norm (tiles, 8) fp32 and candidates (tiles, 8, keep) int64, tiles = ceil(V / block_n); only the
     first `rows` rows of each tile are written.
@@ -150,8 +161,9 @@ def vocabulary(
     assert peak.shape == norm.shape == (tiles, ROWS) and candidates.shape == (tiles, ROWS, keep)
     assert embedding.is_contiguous() and keep <= block_n
     _vocabulary_kernel[(tiles,)](
-        stream.scaled, stream.sums, embedding, w_gamma, offset, rules, length, peak, norm, candidates, first, rows,
-        stream.parts, n, d, eps, prompt_length, min_length, keep, block_n, block_k, d % block_k == 0,
-        triton.next_power_of_2(stream.parts), pdl, ROWS,
+        stream.scaled, stream.sums, embedding, w_gamma, offset, rules, length, length if done is None else done, peak,
+        norm, candidates, first, rows, stream.parts, n, d, eps, prompt_length, min_length, keep, block_n, block_k,
+        d % block_k == 0,
+        triton.next_power_of_2(stream.parts), pdl, done is not None, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip

@@ -123,7 +123,7 @@ class DeviceStore:
         self.owner, self.kernels, self.buffers = owner, kernels, buffers
         self.rows, self.source_positions, _ = encoder_states.shape
         self.beams = self.rows
-        self.layers = len(kernels.weights.layers)
+        self.layers = len(kernels.decoder.layers)
         self.length = 0
         self.encoder_states: torch.Tensor | None = encoder_states
         self.dtype = encoder_states.dtype

@@ -23,6 +23,8 @@ MEANINGS = {
     "device_search": "the beam search runs on the GPU inside that graph. Off: on the host, which waits for each step.",
     "kernels": "the step is made of this repository's own GPU kernels. Off: PyTorch's operations.",
     "encoder_graph": "the encoder is a CUDA graph too.",
+    "one_launch": "all layers of a decode step are one kernel that stays on the GPU and has its weights always on their"
+    " way. Off: eight kernels a layer.",
 }
 
 

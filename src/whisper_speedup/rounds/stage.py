@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
@@ -20,6 +18,7 @@ from whisper_speedup.engines.json_lines import Partner
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.params import BASELINE, Params, Profile, RoundsParams
+from whisper_speedup.progress import track
 from whisper_speedup.rounds.order import orders, subset
 
 COMMAND = [sys.executable, "-m", "whisper_speedup.rounds.worker"]
@@ -97,11 +96,9 @@ def take_turns(
         turns = [(number, place, engine)
                  for number, order in enumerate(orders(list(workers), asked.count, asked.seed), 1)
                  for place, engine in enumerate(order, 1)]  # fmt: skip
-        for done, (number, place, engine) in enumerate(tqdm(turns, desc="rounds", unit="turn", disable=None), 1):
+        for number, place, engine in track(turns, "rounds", "turn"):
             answer = workers[engine].ask({"do": "turn"}, LIMITS_S["turn"])
             rows += [{"round": number, "place": place, "engine": engine, **row} for row in answer["rows"]]
-            if not sys.stderr.isatty() and (place == len(workers)):
-                print(f"rounds: {done} of {len(turns)} turns", file=sys.stderr, flush=True)
         for engine, worker in workers.items():
             about[engine] |= worker.ask({"do": "end"}, LIMITS_S["end"])["about"]
         patience_s = 10.0

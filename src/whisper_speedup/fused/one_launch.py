@@ -1,0 +1,73 @@
+"""Whether all decoder layers run in one launch on this GPU (kernels/persistent_layers.py), and that launch.
+
+Where they do not, a chain of Triton kernels does the same work; fused/device_decoder.py runs either.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import WhisperConfig
+
+from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.kernels.persistent_layers import Launch, compiled, probe
+from whisper_speedup.kernels.persistent_plan import HEAD, Plan, make_plan
+from whisper_speedup.kernels.stream import ROWS
+
+OLDEST = 9  # compute capability: bulk copies and barriers that count their bytes
+GAVE_UP = (
+    "the decoder's one launch gave up waiting for blocks of its own that did not run: end what shares this GPU (MPS, a"
+    " debugger), or say measure.fused.layers: triton."
+)
+
+
+@dataclass(frozen=True)
+class OneLaunch:
+    """A plan for a decoder on a GPU, and the kernel compiled for it. `eps`: the layer norms'."""
+
+    plan: Plan
+    launch: Launch
+    eps: float
+
+
+class NoOneLaunch(Exception):
+    """Why the layers cannot run in one launch here: the end of a sentence."""
+
+
+class RefusedLaunch(NoOneLaunch):
+    """The same for what this machine should run and does not: its user wants to know."""
+
+
+def make_one_launch(
+    config: WhisperConfig, settings: DecodingSettings, device: torch.device, dtype: torch.dtype, eps: float = 1e-5
+) -> OneLaunch:
+    """Plan and compile (seconds), before any weight is packed. Raises NoOneLaunch."""
+    gpu: Any = torch.cuda.get_device_properties(device)
+    if gpu.major < OLDEST:
+        raise NoOneLaunch(f"{gpu.name} has compute capability {gpu.major}.{gpu.minor}, and it needs {OLDEST}.0")
+    width, heads = config.d_model, config.decoder_attention_heads
+    if width != heads * HEAD:
+        raise NoOneLaunch(f"its heads are {HEAD} wide, and the model's are {width / heads:g}")
+    rows = max(settings.num_beams, len(settings.prompt))
+    plan = None
+    if rows <= ROWS and dtype in (torch.float16, torch.bfloat16):
+        plan = make_plan(
+            width, config.decoder_ffn_dim, heads, config.max_source_positions, rows, gpu.multi_processor_count,
+            gpu.shared_memory_per_block_optin, dtype,
+        )  # fmt: skip
+    if plan is None:
+        raise NoOneLaunch(
+            f"a decoder {width} wide with {rows} rows in {str(dtype).removeprefix('torch.')} does not fit"
+            f" {gpu.multi_processor_count} multiprocessors with {gpu.shared_memory_per_block_optin} bytes of shared"
+            " memory"
+        )
+    try:
+        with torch.cuda.device(device):
+            launch = compiled(plan)
+            probe(launch, device)
+    except (RuntimeError, OSError, AttributeError, ImportError) as error:
+        if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+            raise
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise RefusedLaunch(f"NVRTC or the driver refuses it ({text})") from None
+    return OneLaunch(plan, launch, eps)
