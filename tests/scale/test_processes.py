@@ -1,5 +1,7 @@
 """Two processes over one set: the rows of one, whoever is killed."""
 
+import multiprocessing
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ from tests.scale.conftest import TONES, alone
 from tests.scale.fakes import maker
 from tests.test_benchmark import without_times
 from whisper_speedup import benchmark
-from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl
 from whisper_speedup.params import Profile
-from whisper_speedup.scale.processes import visible_gpus
+from whisper_speedup.scale.crew import Failed
+from whisper_speedup.scale.job import Job
+from whisper_speedup.scale.local import Checked, Clips
+from whisper_speedup.scale.processes import serve, visible_gpus
 
 
 def decode(
@@ -24,13 +28,12 @@ def decode(
     return read_jsonl(folder / "results.jsonl"), read_json(folder / "run.json")
 
 
-@pytest.mark.parametrize("engine", ["hearing", "streaming"])
 def test_a_killed_worker_costs_nothing(
-    profile: Profile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], engine: str
+    profile: Profile, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    expected, inline = decode(alone(profile), engine, monkeypatch)
+    expected, inline = decode(alone(profile), "streaming", monkeypatch)
     Path("kill").touch()
-    rows, run = decode(profile, engine, monkeypatch)
+    rows, run = decode(profile, "streaming", monkeypatch)
     assert without_times(rows) == without_times(expected)
     assert [row["id"] for row in rows if row["error"] is not None] == ["broken"]
     assert "is lost and started again: its process was ended by SIGKILL." in capfd.readouterr().err
@@ -41,16 +44,30 @@ def test_a_killed_worker_costs_nothing(
     assert all((one["busy_s"] is None) == (one["lost"] is not None) for one in workers)
     assert run["throughput"]["utterances"] == TONES + 1
     assert run["throughput"]["workers"] == 2
-    assert run["throughput"]["batched"] == (engine == "streaming")
+    assert run["throughput"]["batched"]
     assert run["throughput"]["audio_s"] == pytest.approx(inline["throughput"]["audio_s"])
     assert run["conditions"]["during"]["others_cores"] is None
 
 
-def test_a_refusal_of_one_is_the_runs(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_workers_refusal_reaches_the_driver(profile: Profile) -> None:
     Path("refuses").touch()
-    with pytest.raises(UserError, match=r"^not here\.$"):
-        decode(profile, "hearing", monkeypatch)
-    assert not Path("build/p/runs").exists()
+    path = Path("build/p/data/manifest.jsonl")
+    job = Job(profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(path))
+    ours, theirs = multiprocessing.Pipe()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        serve(job, theirs, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ours.recv() == Failed("not here.")
+    ours.close()
+    Path("refuses").unlink()
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    try:
+        serve(job, theirs, None)  # ... and a driver that is gone ends its worker without a word
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_gpus_that_are_left_to_us(monkeypatch: pytest.MonkeyPatch) -> None:
