@@ -1,6 +1,7 @@
 """The machine's state followed through a run: a thread that reads clocks, power, heat and load while an engine works.
 
-It reads four times a second, for one engine as for another, and more seldom in runs of hours. Without a GPU a reading costs 0.1 ms of processor time.
+It reads four times a second, for one engine as for another, and more seldom in runs of hours. Without a GPU a reading
+costs 0.1 ms of processor time.
 """
 
 import threading
