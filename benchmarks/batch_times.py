@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--size", default="large-v2")
     parser.add_argument("--beams", type=int, default=5)
     parser.add_argument("--slots", type=int, nargs="+", default=[32, 64, 96])
-    parser.add_argument("--together", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--together", type=int, nargs="*", default=[4, 8, 16])
     parser.add_argument("--seconds", type=float, default=90, help="no new timing begins later")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     arguments = parser.parse_args()
@@ -127,7 +127,7 @@ def times_of_step(
         us, count = event.self_device_time_total / 3, event.count // 3
         say({"what": "kernel", "slots": slots, "name": event.key[:90], "us": us, "launches": count})
     begin()
-    width, layers = weights.embedding.shape[1], len(weights.layers)
+    width, layers = weights.embedding.shape[1], len(decoder.layers)
     row = {"what": "vocabulary's product", "slots": slots}
     product = partial(decoder._product_fp32, decoder.normed, decoder.projection, decoder.logits)
     say({**row, "us": milliseconds(product, 10) * 1e3})
@@ -154,7 +154,7 @@ def cross_attentions(decoder: BatchDecoder, shares: int, block: int, warps: int,
     weights, beams = decoder.weights, decoder.settings.num_beams
     width, heads = weights.embedding.shape[1], weights.heads
     scratch = BatchCrossScratch(decoder.slots, heads, width // heads, shares, weights.embedding.device)
-    for index, layer in enumerate(weights.layers):
+    for index, layer in enumerate(decoder.layers):
         batch_cross_attention(
             decoder.query, layer.query.offset, decoder.cross[:, 2 * index], decoder.cross[:, 2 * index + 1],
             decoder.state.done, decoder.attended, heads, beams, scratch, block, warps, stages,
@@ -164,7 +164,7 @@ def cross_attentions(decoder: BatchDecoder, shares: int, block: int, warps: int,
 def self_attentions(decoder: BatchDecoder, group: int, block: int, warps: int) -> None:
     """Every layer's, at the position that the slots have."""
     state = decoder.state
-    for index, layer in enumerate(decoder.weights.layers):
+    for index, layer in enumerate(decoder.layers):
         batch_self_attention(
             decoder.qkv, layer.qkv.offset, decoder.keys[index], decoder.values[index], state.ancestry, state.position,
             state.done, decoder.attended, decoder.prompt_length, decoder.weights.heads, group, block, warps,

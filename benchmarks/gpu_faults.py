@@ -54,6 +54,8 @@ class Fault:
     gpu: bool = True
 
 
+CHAIN = {"fused": {"precision": "auto", "tune": "never", "layers": "triton"}}
+ONE_LAUNCH = {"fused": {"precision": "auto", "tune": "never", "layers": "persistent"}}  # Hopper and newer
 TUNED = {"fused": {"precision": "auto", "tune": "auto", "layers": "triton"}}
 PLAIN = {"fused": {"precision": "float32", "tune": "never", "layers": "auto"}}
 CUDA = {"device": "cuda"}
@@ -85,7 +87,10 @@ FAULTS = [
     Fault("NaN for one clip, plain path", "nan_for_one_clip", measure={**PLAIN, **AUTO}, code=0, failed=1, gpu=False),
     Fault("NaN for one clip, baseline", "nan_for_one_clip", engine="huggingface", measure=AUTO, code=0, failed=1,
           gpu=False),
-    Fault("a launch configuration that does not build", "bad_launch", code=0),
+    Fault("a launch configuration that does not build", "bad_launch", code=0, measure=CHAIN),
+    Fault("NVRTC refuses the one launch", "no_nvrtc", code=0),
+    Fault("NVRTC refuses the one launch, which is asked for", "no_nvrtc", "say auto or triton", measure=ONE_LAUNCH),
+    Fault("the one launch gives up", "no_patience", "gave up waiting", measure=ONE_LAUNCH),
     Fault("an unknown GPU is tuned", "unknown_gpu", code=0, measure=TUNED),
     Fault("SIGTERM in the middle", "sigterm_in_the_middle", "stopped", measure=AUTO, code=143, rows=AFTER, gpu=False),
     Fault("Ctrl-C in the middle", "sigint_in_the_middle", "stopped", measure=AUTO, code=130, rows=AFTER, gpu=False),
@@ -355,6 +360,22 @@ def bad_launch(fault: Fault) -> None:
     launch_cache.write("NVIDIA Unknown", 384, plain_config(LaunchConfig(fc1=Tile(128, 512, 8, 8))))
 
 
+def no_nvrtc(fault: Fault) -> None:
+    import torch
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("Kernel compilation failed:\nno such instruction")
+
+    torch.cuda._compile_kernel = refuse
+
+
+def no_patience(fault: Fault) -> None:
+    """Gives up at the first word that is not there yet."""
+    from whisper_speedup.kernels import persistent_plan
+
+    persistent_plan.PATIENCE = 1
+
+
 def unknown_gpu(fault: Fault) -> None:
     import torch
 
@@ -369,6 +390,7 @@ BREAKS: dict[str, Callable[[Fault], None]] = {
     for action in (
         old_gpu, no_triton, full_gpu, full_while_loading, full_in_the_middle, cuda_error_in_the_middle,
         sigterm_in_the_middle, sigint_in_the_middle, nan_for_one_clip, bad_launch, unknown_gpu,
+        no_nvrtc, no_patience,
     )
 }  # fmt: skip
 

@@ -81,6 +81,21 @@ def test_a_server_without_ranges_sends_it_all_again(hub: TestHub, monkeypatch: p
     assert (folder / WEIGHTS).read_bytes() == content
 
 
+def test_answers_that_end_early_are_taken_up_too(hub: TestHub) -> None:
+    """As from a proxy with a limit; each is whole by its own account."""
+    files, content = weights(hub), hub.repositories["models", LARGE_V2].files[WEIGHTS]
+    hub.short = 50_000
+    assert (fetch(LARGE_V2, "model", commit(hub), files) / WEIGHTS).read_bytes() == content
+    assert hub.sent == len(content)
+
+
+def test_answers_that_never_get_any_further_end_in_one_sentence(hub: TestHub) -> None:
+    files = weights(hub)
+    hub.short, hub.ranges = 50_000, False
+    with pytest.raises(UserError, match=r"bytes were announced and the answer ended after 50000\): go online"):
+        fetch(LARGE_V2, "model", commit(hub), files)
+
+
 @pytest.mark.parametrize("left", [b"", b"x" * 10**6])
 def test_what_an_interrupted_run_left_cannot_be_more_than_the_file(hub: TestHub, left: bytes) -> None:
     files, content = weights(hub), hub.repositories["models", LARGE_V2].files[WEIGHTS]

@@ -5,7 +5,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -22,7 +22,7 @@ from whisper_speedup.cli import main
 from whisper_speedup.errors import UserError
 from whisper_speedup.estimate import Estimate, check_disk, estimate
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import Profile
+from whisper_speedup.params import BASELINE, EngineName, Profile
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -196,3 +196,9 @@ def test_each_disk_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
     places = {"one": SimpleNamespace(st_dev=1), "two": SimpleNamespace(st_dev=2)}
     monkeypatch.setattr(module, "_existing", lambda folder: SimpleNamespace(stat=lambda: places[folder.parts[0]]))
     check_disk(found)
+
+
+@pytest.mark.parametrize("engine", [BASELINE, *get_args(EngineName), "ladder.low"])
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_each_engine_s_weights_have_a_width(engine: str, on_gpu: bool) -> None:
+    assert module._width(profile("bundled"), engine, on_gpu) in {1, 2, 4, 6, 8}

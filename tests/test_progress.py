@@ -89,6 +89,16 @@ def test_bytes_that_have_to_be_fetched_again(clock: Clock, capfd: pytest.Capture
     ]
 
 
+def test_what_is_found_later_does_not_make_it_look_faster_either(
+    clock: Clock, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Progress("fetching x/y", 4_000_000, "B") as bar:
+        bar.found(2_000_000)
+        clock.now += 10
+        bar.advance(1_000_000)
+    assert lines(capfd) == ["fetching x/y: 3.0 MB of 4.0 MB, 10 s so far, about 10 s left"]
+
+
 def test_nothing_to_do(capfd: pytest.CaptureFixture[str]) -> None:
     assert list(track([], "decoding audio", "clip")) == []
     assert lines(capfd) == []

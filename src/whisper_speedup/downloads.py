@@ -7,6 +7,7 @@ SHA-1. The cache's links are then huggingface_hub's work, which finds the bytes 
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from whisper_speedup.lock import only_one
 from whisper_speedup.progress import Progress
 
 CHUNK = 2**20
-RETRIES = 5  # without a byte in between
+RETRIES = 5  # without a step forward in between
 WAITS_S = (1, 2, 4, 8, 8)
 
 
@@ -122,7 +123,7 @@ def _fetch_file(repo_id: str, repo_type: RepoType, commit: str, file: Wanted, pr
     blob = folder / etag
     with only_one(folder / f".{etag}.lock", f"fetching {file.name} of {repo_id}"):
         if blob.exists():
-            progress.advance(file.size)
+            progress.found(file.size)
             return
         part = folder / f"{etag}.incomplete"
         _complete(url, part, about.size, progress)
@@ -133,6 +134,8 @@ def _fetch_file(repo_id: str, repo_type: RepoType, commit: str, file: Wanted, pr
                 f"{file.name} of {repo_id} did not come as the hub announced it ({found} in place of {etag}):"
                 " run again."
             )
+        with part.open("rb") as whole:
+            os.fsync(whole.fileno())  # before it has its name: a power cut must not leave half a file under it
         part.replace(blob)
 
 
@@ -146,8 +149,8 @@ def _complete(url: str, part: Path, size: int, progress: Progress) -> None:
     if have > size:
         part.unlink()
         have = 0
-    progress.advance(have)
-    failures = 0
+    progress.found(have)
+    farthest, failures = have, 0
     while have < size or not part.exists():
         # The address at the hub each time: the one that it leads to is signed, and good for an hour.
         headers = {**build_hf_headers(), "Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -164,11 +167,14 @@ def _complete(url: str, part: Path, size: int, progress: Progress) -> None:
                     for chunk in answer.iter_bytes():  # as they come, for a gathered chunk is lost with the connection
                         out.write(chunk)
                         have += len(chunk)
-                        failures = 0
                         progress.advance(len(chunk))
-            if have != size:
+                        if have > farthest:
+                            farthest, failures = have, 0
+            if have > size:
                 part.unlink()
                 raise OSError(f"{size} bytes were announced and {have} came")
+            if have < size:
+                raise httpx.RemoteProtocolError(f"{size} bytes were announced and the answer ended after {have}")
         except httpx.TransportError:
             failures += 1
             if failures > RETRIES:

@@ -46,6 +46,14 @@ class Progress:
             self.said, self.said_at = self.done, now
             print(self._line(now - self.began), file=sys.stderr, flush=True)
 
+    def found(self, count: int) -> None:
+        """`count` more turn out to have been there before."""
+        self.done += count
+        self.first += count
+        if self.bar is not None:
+            self.bar.initial += count
+            self.bar.update(count)
+
     def close(self) -> None:
         """Leave the bar as it is."""
         if self.bar is not None:

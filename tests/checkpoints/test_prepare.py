@@ -7,7 +7,7 @@ from whisper_speedup.checkpoints import hub
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder, prepare
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import write_json
+from whisper_speedup.files import read_json, write_json
 from whisper_speedup.params import Bundled, Hub, Local, Synthetic
 
 
@@ -62,10 +62,13 @@ def test_synthetic_weights_are_never_called_trained(tmp_path: Path) -> None:
 
 
 def test_hub_weights_carry_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "cached")
     monkeypatch.setattr(hub, "fetch", lambda repo_id, revision: (tmp_path / "cached", "a" * 40))
     model = prepare(Hub(source="hub", id="openai/whisper-tiny.en", revision=None))
     assert (model["name"], model["revision"]) == ("openai/whisper-tiny.en", "a" * 40)
+    recorded = read_json(tmp_path / "revisions.json")
+    assert recorded == {f"openai/whisper-tiny.en@{'a' * 40}": {file["name"]: file["sha256"] for file in model["files"]}}
 
 
 def test_changed_weights_are_named_with_both_hashes(tmp_path: Path, local: Path) -> None:

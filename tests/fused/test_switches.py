@@ -16,7 +16,7 @@ from whisper_speedup.fused.cache import AncestryPast, SharedCross
 from whisper_speedup.fused.copied import CopiedCross, CopiedPast
 from whisper_speedup.fused.graphed import GraphedWhisper
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.fused.run_ahead import run_ahead, wait
+from whisper_speedup.fused.run_ahead import run_ahead
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.params import PLAIN_SWITCHES, SWITCHES, Switch
@@ -225,25 +225,6 @@ def test_steps_are_run_until_one_says_done() -> None:
 
     run_ahead([partial(step, number) for number in range(9)], done, CPU, lambda: ran.append(-1))
     assert ran == [0, 1, 2, -1]
-
-
-def test_it_sleeps_until_an_event_has_come() -> None:
-    class Event:
-        looks = waits = 0
-
-        def query(self) -> bool:
-            self.looks += 1
-            return self.looks == 4
-
-        def synchronize(self) -> None:
-            self.waits += 1
-
-    slept: list[float] = []
-    event = Event()
-    wait(event, 0.002, slept.append)
-    assert (slept, event.looks, event.waits) == ([0.002] * 3, 4, 0)
-    wait(event, 0.0, slept.append)
-    assert (len(slept), event.waits) == (3, 1)
 
 
 def speech(count: int, device: torch.device) -> list[torch.Tensor]:

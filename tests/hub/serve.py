@@ -2,12 +2,11 @@
 
 For example `python -m tests.hub.serve make reproduce PROFILE=dummy`.
 The weights are random and the speech is `samples/`, so what the page then says means nothing; it shows that the path
-from the hub to the page works on this machine. The command's caches are in a folder that goes at the end.
+from the hub to the page works on this machine. The command's caches are in build/test-hub, and go with `make clean`.
 """
 
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tests.hub.client import environment
@@ -19,8 +18,7 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.exit("error: give the command to run, such as make reproduce PROFILE=dummy.")
     hub = TestHub(*repositories())
-    with tempfile.TemporaryDirectory() as folder:
-        code = subprocess.run(sys.argv[1:], env=environment(hub, Path(folder)), check=False).returncode
+    code = subprocess.run(sys.argv[1:], env=environment(hub, Path("build/test-hub").resolve()), check=False).returncode
     hub.stop()
     print(f"the test hub answered {len(hub.requests)} requests and sent {hub.sent} bytes of files", file=sys.stderr)
     sys.exit(code)

@@ -57,7 +57,8 @@ class TestHub:
     `refuse(method, path)` may answer in the hub's place: a status and headers, or None. `cut_after` is a number of
     body bytes: when so many have gone out, the server drops all connections and is gone until `start`. So it does after
     `cut_at` requests. After `pause_after` bytes it sets `paused` and waits for `resume`. `garble` changes a byte of
-    what goes out, `ranges` is whether it heeds them, `accept` are commits that it takes for its own.
+    what goes out, `ranges` is whether it heeds them, `short` the most bytes of an answer, `accept` are commits that it
+    takes for its own.
     """
 
     __test__ = False
@@ -71,6 +72,7 @@ class TestHub:
         self.pause_after: int | None = None
         self.paused, self.resume = threading.Event(), threading.Event()
         self.garble, self.ranges = False, True
+        self.short: int | None = None
         self.accept: set[str] = set()
         self.lock, self.switching = threading.Lock(), threading.Lock()
         self.connections: set[socket.socket] = set()
@@ -247,6 +249,7 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
             if match:
                 body = content[int(match[1]) :]
                 headers["Content-Range"] = f"bytes {match[1]}-{len(content) - 1}/{len(content)}"
+            body = body[: hub.short]
             self.head(206 if match else 200, len(body), headers)
             for begin in range(0, len(body) if self.command == "GET" else 0, CHUNK):
                 chunk = body[begin : begin + CHUNK]

@@ -22,10 +22,12 @@ from whisper_speedup.kernels import (
     bias_gelu,
     collect,
     cross_attention,
+    cross_layout,
     embed,
     linear_residual,
     norm_linear,
     norm_qkv,
+    residual_norm,
     row_candidates,
     self_attention,
     vocabulary,
@@ -79,8 +81,9 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     """Every kernel with launches of large-v2's shapes; `programmatic` adds dependent launch, which Hopper has."""
     recorders = {}
     modules = [
-        add_norm, batch_cross_attention, batch_self_attention, beam_update, bias_gelu, collect, cross_attention, embed,
-        linear_residual, norm_linear, norm_qkv, row_candidates, self_attention, vocabulary,
+        add_norm, batch_cross_attention, batch_self_attention, beam_update, bias_gelu, collect, cross_attention,
+        cross_layout, embed, linear_residual, norm_linear, norm_qkv, residual_norm, row_candidates, self_attention,
+        vocabulary,
     ]  # fmt: skip
     for module, name in [
         *((module, module.__name__.rsplit(".", 1)[1]) for module in modules),
@@ -128,7 +131,7 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     peak, candidates = torch.empty(tiles, 8), torch.empty(tiles, 8, 2 * beams, dtype=torch.int64)
     vocabulary.vocabulary(
         stream, 0, rows, half(size, d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
-        ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary),
+        ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary), pdl=programmatic, done=ints(1),
     )  # fmt: skip
     state = beam_update.BeamState(positions, torch.device("cpu"))
     for sources, early in ((1, False), (beams, True), (beams, "never")):
@@ -140,6 +143,9 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     candidates = torch.empty(1, 8, 2 * beams, dtype=torch.int64)
     for sources in (1, beams):
         beam_update.beam_update(state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, False)
+    cross_layout.cross_layout(half(8, 1500, d), half(8, 1, d), half(4, heads, 48, 2, 2048))
+    for bias in (None, half(d)):
+        residual_norm.residual_norm(half(1500, d), bias, 64504.0, half(d), half(d), 1e-5)
     batch(dtype)
     return recorders
 

@@ -2,6 +2,7 @@
 //
 // Bulk copies land late and in any order, so that a read before its barrier sees poison. What it cannot show: a missing
 // fence, for there is one memory.
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
@@ -21,10 +22,11 @@ struct alignas(16) Vec4 { u32 x, y, z, w; };
 
 constexpr int BLOCK = 288, COMPUTING = 256;
 struct Fiber {
-    ucontext_t context;
+    ucontext_t context;  // for its start alone: swapcontext asks the kernel about signals each time
+    jmp_buf at;
     std::vector<char> stack;
     int block, thread;
-    bool done = false;
+    bool started = false, done = false;
 };
 struct Meeting { int waiting = 0, round = 0; };  // of a warp or a block
 struct Copy { char* to; const char* from; u32 bytes; u64* barrier; };
@@ -34,7 +36,7 @@ static std::vector<std::vector<char>> memories;  // shared memory, one a block
 static std::vector<Meeting> warps, blocks, wholes;
 static std::vector<std::vector<u32>> words;  // what lanes exchange, one a warp
 static std::vector<Copy> copies;
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static Fiber* self_;
 static u64 seed_ = 1;
 
@@ -42,7 +44,9 @@ static u32 random_below(u32 n) {
     seed_ = seed_ * 6364136223846793005ull + 1442695040888963407ull;
     return (u32)((seed_ >> 33) % n);
 }
-static void give_way() { swapcontext(&self_->context, &scheduler); }
+static void give_way() {
+    if (!_setjmp(self_->at)) _longjmp(scheduler, 1);
+}
 static void pause() { give_way(); }
 static int thread_index() { return self_->thread; }
 static int block_index() { return self_->block; }
@@ -159,7 +163,14 @@ static std::function<void()> body;
 static void enter() {
     body();
     self_->done = true;
-    give_way();
+    _longjmp(scheduler, 1);
+}
+static __attribute__((noinline)) void resume(Fiber& fiber) {
+    self_ = &fiber;
+    if (_setjmp(scheduler)) return;  // it has given way
+    if (fiber.started) _longjmp(fiber.at, 1);
+    fiber.started = true;
+    setcontext(&fiber.context);
 }
 static void run_grid(int grid, size_t shared_bytes, u64 seed) {
     seed_ = seed;
@@ -178,7 +189,6 @@ static void run_grid(int grid, size_t shared_bytes, u64 seed) {
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.data();
         fiber.context.uc_stack.ss_size = fiber.stack.size();
-        fiber.context.uc_link = &scheduler;
         makecontext(&fiber.context, enter, 0);
     }
     int left = count;
@@ -188,8 +198,7 @@ static void run_grid(int grid, size_t shared_bytes, u64 seed) {
         for (int i = 0; i < count; ++i) {
             Fiber& fiber = fibers[(first + i) % count];
             if (fiber.done) continue;
-            self_ = &fiber;
-            swapcontext(&scheduler, &fiber.context);
+            resume(fiber);
             left -= fiber.done;
             if (!copies.empty() && random_below(64) == 0) land_a_copy();
         }

@@ -37,7 +37,18 @@ def emulated(plan: Plan, folder: Path) -> Callable[..., None]:
         pytest.skip("the emulation needs g++")
     machine = (Path(__file__).parent / "emulated.h").read_text()
     (folder / "kernel.cpp").write_text(source(plan, machine) + LAUNCH)
-    command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", "kernel.so", "kernel.cpp"]
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-U_FORTIFY_SOURCE",
+        "-w",
+        "-shared",
+        "-fPIC",
+        "-o",
+        "kernel.so",
+        "kernel.cpp",
+    ]
     subprocess.run(command, cwd=folder, check=True)
     library = ctypes.CDLL(str(folder / "kernel.so"))
     seed = 0

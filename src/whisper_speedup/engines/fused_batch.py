@@ -84,7 +84,7 @@ class FusedBatch:
         self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
     ) -> None:
         # Triton is needed from here on, and only on a GPU.
-        from whisper_speedup.fused.batch_decoder import BatchLaunch
+        from whisper_speedup.fused.batch_decoder import BatchLaunch, slot_bytes
         from whisper_speedup.fused.batch_device import DeviceSlots, slots_that_fit
         from whisper_speedup.fused.device_model import DeviceWhisper, unserved
 
@@ -96,7 +96,12 @@ class FusedBatch:
             )
         launch = load_launch_config(torch.cuda.get_device_name(self.device), model.config.d_model)
         whisper = DeviceWhisper(model, settings, self.device, dtype, launch, graphs=False)
-        count = slots_that_fit(whisper, settings) if self.params.slots == "auto" else self.params.slots
+        if self.params.slots == "auto":
+            count = slots_that_fit(whisper, settings)
+        else:
+            count = self.params.slots
+            needed = count * slot_bytes(whisper.weights, settings, whisper.source_positions)
+            check_memory(f"{self.name} with {count} slots", needed, self.device)
         self.slots = DeviceSlots(whisper, settings, count, BatchLaunch())
         self.settings |= {"path": "kernels", "launch": vars(self.slots.decoder.launch)}
 

@@ -65,7 +65,7 @@ class BatchDecoder:
         self.weights, self.settings, self.launch, self.slots = weights, settings, launch, slots
         device, dtype = weights.embedding.device, weights.embedding.dtype
         size, width = weights.projection.weight.shape
-        layers, beams, positions = len(weights.layers), settings.num_beams, settings.max_total(0)
+        layers, beams, positions = len(weights.chain), settings.num_beams, settings.max_total(0)
         rows = slots * beams
         self.size = size
         self.cross = torch.zeros(slots, 2 * layers, source_positions, width, device=device, dtype=dtype)
@@ -76,7 +76,7 @@ class BatchDecoder:
             torch.zeros(rows, width, device=device, dtype=dtype) for _ in range(4)
         )
         self.qkv = torch.zeros(rows, 3 * width, device=device, dtype=dtype)
-        self.hidden = torch.zeros(rows, weights.layers[0].fc1.weight.shape[0], device=device, dtype=dtype)
+        self.hidden = torch.zeros(rows, weights.chain[0].fc1.weight.shape[0], device=device, dtype=dtype)
         # The vocabulary's size is odd, and for a product that is no multiple of 8 columns wide cuBLAS takes six times
         # as long: so there are some columns more.
         self.projection = torch.nn.functional.pad(weights.projection.weight, (0, 0, 0, -size % 64))
@@ -93,7 +93,7 @@ class BatchDecoder:
         value_biases = weights.cross_bias[1::2, 0].float()
         self.cross_out_biases = [
             layer.cross_out.bias.float() + layer.cross_out.weight.float() @ bias
-            for layer, bias in zip(weights.layers, value_biases, strict=True)
+            for layer, bias in zip(weights.chain, value_biases, strict=True)
         ]
 
     def start(self, slot: int, encoder_states: torch.Tensor, limit: int) -> None:
@@ -108,7 +108,7 @@ class BatchDecoder:
     def step(self, slots: int, min_length: int) -> None:
         """One step of the first `slots` slots, and for those that end with it their results to the host's memory."""
         weights, settings, launch, state = self.weights, self.settings, self.launch, self.state
-        beams, heads, layers = settings.num_beams, weights.heads, weights.layers
+        beams, heads, layers = settings.num_beams, weights.heads, weights.chain
         rows = slots * beams
         residual, normed, query, attended, product, qkv, hidden, logits = (
             buffer[:rows]
@@ -169,6 +169,6 @@ class BatchDecoder:
 def slot_bytes(weights: DeviceWeights, settings: DecodingSettings, source_positions: int) -> int:
     """What one more slot takes, its rows of the activations included."""
     size, width = weights.projection.weight.shape
-    layers, beams, itemsize = len(weights.layers), settings.num_beams, weights.embedding.dtype.itemsize
+    layers, beams, itemsize = len(weights.chain), settings.num_beams, weights.embedding.dtype.itemsize
     states = 2 * layers * (source_positions + settings.max_total(0) * beams) * width * itemsize
     return states + beams * (4 * size + 12 * width * itemsize + 4 * width)

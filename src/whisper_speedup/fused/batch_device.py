@@ -168,8 +168,10 @@ class DeviceSlots:
 
 
 def slots_that_fit(whisper: DeviceWhisper, settings: DecodingSettings, most: int = MOST_SLOTS) -> int:
-    """How many slots the free memory holds, at most `most`."""
+    """How many slots the free memory holds, at most `most`; a multiple of 8, so that a little more or less free memory
+    does not make other shapes, which round otherwise."""
     free, _ = torch.cuda.mem_get_info(whisper.device)
     free += torch.cuda.memory_reserved(whisper.device) - torch.cuda.memory_allocated(whisper.device)
     each = slot_bytes(whisper.weights, settings, whisper.source_positions)
-    return max(1, min(most, int(SHARE * free) // each))
+    count = min(most, int(SHARE * free) // each)
+    return max(1, count - count % 8 if count > 8 else count)

@@ -122,8 +122,7 @@ class DeviceDecoder:
             )  # fmt: skip
             return
         query, attended, hidden = (buffer[:rows] for buffer in (self.query, self.attended, self.hidden))
-        layers = weights.layers
-        assert isinstance(layers, tuple)
+        layers = weights.chain
         # Whoever writes the stream leaves it for the norm that reads it next.
         followers = [layer.qkv.gamma for layer in layers[1:]] + [weights.projection.gamma]
         embed(tokens, weights.embedding, weights.positions, start, stream, layers[0].qkv.gamma, prompt, pdl=pdl)

@@ -38,7 +38,7 @@ def unserved(settings: DecodingSettings) -> str | None:
     return None
 
 
-STEPS = 8  # in a graph, where one too many costs little
+STEPS, MORE_STEPS, MANY_LAYERS = 8, 16, 13  # in a graph, where one too many costs little: some 10 ms, or less
 
 
 class DeviceWhisper:
@@ -80,7 +80,6 @@ class DeviceWhisper:
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}
         self.steps = settings.max_total(0) - self.prompt_length - 1  # at most, behind the prompt
         self.several: dict[int, int] = {}  # how many graphs of so many steps make those
-        self.pause_s = 0.0
 
     def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
         """Another one over the same packed weights, with buffers and graphs of its own."""
@@ -134,7 +133,8 @@ class DeviceWhisper:
             with torch.cuda.graph(graph, pool=pool):
                 run()
             self.graphs[name] = graph
-        sizes = ((STEPS, self.steps // STEPS), (self.steps % STEPS, 1)) if several else ()
+        most = STEPS if self.decoder.keys.shape[0] < MANY_LAYERS else MORE_STEPS
+        sizes = ((most, self.steps // most), (self.steps % most, 1)) if several else ()
         self.several = {count: times for count, times in sizes if count and times}
         for count in self.several:
             graph = torch.cuda.CUDAGraph()
@@ -199,7 +199,7 @@ class DeviceWhisper:
 
         names = ["step"] * self.steps
         if self.several and self.part is unwatched:  # a stopwatch counts steps
-            # The short one first, so that those behind it keep the GPU busy while the host sleeps.
+            # The short one first: behind it are those that keep the GPU busy while the host sleeps.
             names = [f"{count} steps" for count, times in sorted(self.several.items()) for _ in range(times)]
         starts = [partial(start, name) for name in names]
-        self.pause_s = run_ahead(starts, done, self.device, self.decoder.state.fetch, self.pause_s)
+        run_ahead(starts, done, self.device, self.decoder.state.fetch)

@@ -64,6 +64,12 @@ class DeviceWeights:
     arena: "Arena"
     one_launch: OneLaunch | None
 
+    @property
+    def chain(self) -> tuple[DeviceLayer, ...]:
+        """The layers as the Triton kernels read them, where they are packed so."""
+        assert isinstance(self.layers, tuple), "the layers are packed for one launch"
+        return self.layers
+
 
 class Arena:
     """One flat tensor that holds every matrix in the order in which a step reads them."""
