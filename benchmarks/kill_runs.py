@@ -49,7 +49,7 @@ CLIPS = 8
 # What may differ between two runs of the same: times, memory, and what was read off the machine meanwhile.
 FREE = {
     "load_s", "warmup_s", "decode_s", "memory", "started", "conditions", "resumed_from", "breakdown", "step_floor",
-    "results_sha256",
+    "results_sha256", "throughput", "workers",
 }  # fmt: skip
 OPERATIONS = ("open", "write", "ftruncate", "fdatasync", "fsync", "replace", "rename", "unlink", "rmdir", "mkdir")
 

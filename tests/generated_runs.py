@@ -82,6 +82,7 @@ def profile(**report: Any) -> Profile:
                 "threads": None,
                 "warmup": 1,
                 "repeats": 1,
+                "workers": 1,
                 "rounds": {"count": 5, "clips": 4, "seed": 0},
                 "baseline": {
                     "precision": "auto",

@@ -17,6 +17,7 @@ from tests.checkpoints.folders import write_folder
 from whisper_speedup import benchmark
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
+from whisper_speedup.decoding import NO_OUTPUT
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
@@ -110,13 +111,13 @@ def test_an_unreadable_clip_carries_its_reason(profile: Profile, monkeypatch: py
     row = decode(profile, Counting(), monkeypatch)[1]
     assert list(row) == ["id", "tokens", "text", "raw_text", "score", "seconds", "device_seconds", "truncated", "error"]
     assert "b.wav" in row.pop("error")
-    assert row == {"id": "b", **benchmark.NO_OUTPUT}
+    assert row == {"id": "b", **NO_OUTPUT}
 
 
 def test_an_engines_refusal_of_one_utterance_loses_no_other(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = decode(profile, Counting(fails_at=4), monkeypatch)
     assert [row["error"] is None for row in rows] == [True, False, False, True]
-    assert rows[2] == {"id": "c", **benchmark.NO_OUTPUT, "error": "this utterance is one too many."}
+    assert rows[2] == {"id": "c", **NO_OUTPUT, "error": "this utterance is one too many."}
 
 
 def test_an_engine_that_is_lost_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:

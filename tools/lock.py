@@ -35,7 +35,7 @@ HOW = "Installed with pip --require-hashes --no-deps; written by `make lock`."
 
 def main(uv: str) -> int:
     """Write all locks. Ends with uv's own words and code where it finds no resolution."""
-    extras = [part for extra in ("bundled", "gpu", "dev") for part in ("--extra", extra)]
+    extras = [part for extra in ("bundled", "gpu", "ray", "dev") for part in ("--extra", extra)]
     old = "".join(path.read_text() for path in sorted(ROOT.glob("requirements*.lock")) if "cpu" not in path.name)
     wanted = "".join(f"{name}=={number}\n" for name, number in pins(old).items())
     found = {}

@@ -111,6 +111,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--profile", help="a name in profiles/ (default: the one that params.yaml names)")
         if name == "decode":
             command.add_argument("--engine", required=True, help="huggingface, or an engine that params.yaml names")
+            command.add_argument(
+                "--ray-address", help="decode on this Ray cluster: auto, host:port, or local for one on this machine"
+            )
         if name == "yardstick":
             command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
@@ -166,7 +169,7 @@ def _decode(parsed: argparse.Namespace) -> None:
     from whisper_speedup.benchmark import decode
 
     name, profile = _load(parsed)
-    decode(profile, name, parsed.engine, BUILD)
+    decode(profile, name, parsed.engine, BUILD, ray_address=parsed.ray_address)
 
 
 def _yardstick(parsed: argparse.Namespace) -> None:

@@ -36,6 +36,9 @@ class NotANumberError(ClipError):
         what = f", or decode in fp32 ({setting}: float32)" if half else " and the weights"
         super().__init__(f"the model's output is not a number for this clip ({why}): check the clip{what}.")
 
+    def __reduce__(self) -> tuple[type, tuple[str, bool]]:
+        return type(self), (self.setting, self.half)  # from a worker to its driver
+
     def for_all(self, count: int) -> str:
         """The sentence for a run in which not one of the first `count` clips gave numbers."""
         what = (

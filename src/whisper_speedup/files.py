@@ -4,7 +4,7 @@ import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,18 @@ def write_text(path: Path, text: str) -> None:
 
     The bytes are on the disk before the new name is: after a power cut there is the old file or the whole new one.
     """
-    data = text.encode("utf-8")
+    write_bytes(path, [text.encode("utf-8")])
+
+
+def write_bytes(path: Path, pieces: Iterable[bytes]) -> None:
+    """The same for bytes that come piece by piece, so that a large file is never in memory as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -63,7 +68,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, keys in the order given."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows))
+    write_bytes(path, ((json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8") for row in rows))
 
 
 def read_json(path: Path) -> Any:
@@ -78,29 +83,39 @@ def read_json(path: Path) -> Any:
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read a JSON-lines file, blank lines left out. Raises UserError naming the line that is no JSON object."""
+    return [row for _, row in iter_jsonl(path)]
+
+
+def iter_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same one by one, each with the byte at which its line begins. Raises UserError when it gets there."""
     try:
-        # Not splitlines(): JSON leaves U+2028 and U+0085 unescaped inside strings.
-        lines = path.read_text(encoding="utf-8").split("\n")
+        file = path.open("rb")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it (dvc repro).") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error}): delete it and run dvc repro.") from None
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # 5000 digits or brackets are no JSONDecodeError
-            raise UserError(
-                f"{path}, line {number}, is not valid JSON ({detail(error)}): delete it and run dvc repro."
-            ) from None
-        if not isinstance(rows[-1], dict):
-            raise UserError(f"{path}, line {number}, is no JSON object: delete it and run dvc repro.")
-    return rows
+    begin = 0
+    with file:
+        # Not splitlines(): JSON leaves U+2028 and U+0085 unescaped inside strings.
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path} is not UTF-8 text ({error}): delete it and run dvc repro.") from None
+            if text.strip():
+                yield begin, parsed(text, path, number)
+            begin += len(line)
+
+
+def parsed(line: str, path: Path, number: int) -> dict[str, Any]:
+    """One line of a JSON-lines file, the `number`th of `path`. Raises UserError."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # 5000 digits or brackets are no JSONDecodeError
+        raise UserError(
+            f"{path}, line {number}, is not valid JSON ({detail(error)}): delete it and run dvc repro."
+        ) from None
+    if not isinstance(row, dict):
+        raise UserError(f"{path}, line {number}, is no JSON object: delete it and run dvc repro.")
+    return row
 
 
 def sha256(path: Path) -> str:

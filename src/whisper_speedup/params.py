@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from whisper_speedup.errors import UserError, detail, plain, shown
 from whisper_speedup.files import write_text
@@ -250,10 +250,18 @@ class RoundsParams(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+def _number_of_workers(value: Any) -> Any:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 4096):
+        raise ValueError("workers is a number from 1 to 4096, or auto for one a GPU")
+    return value
+
+
 class MeasureParams(Section):
     """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times; and `rounds`, in
     which the engines take turns (null: none, and no interval over rounds).
 
+    `workers`: how many decode at the same time, each with a GPU of its own or its share of the processor's cores;
+    `auto` is one a GPU, and 1 decodes in the stage's own process.
     `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
     `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
     """
@@ -262,6 +270,7 @@ class MeasureParams(Section):
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     warmup: Annotated[int, Field(ge=1, le=100)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)]
     rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams

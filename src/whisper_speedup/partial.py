@@ -2,13 +2,14 @@
 
 A JSON object a line. The first is a header with the `key`: all that the rows depend on. Each process that works on the
 run then adds a line {"session": ...} and a line for each row. A run is continued by a process with the same key; after
-a power cut the last line may be torn, and is dropped.
+a power cut the last line may be torn, and is dropped. In memory there is where a row's line begins, and no row.
 """
 
 import json
 import os
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from whisper_speedup import device, storage
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import sync_folder
+from whisper_speedup.names import Names
 
 FORMAT = 2  # of the header, the sessions and the rows
 
@@ -23,35 +25,53 @@ FORMAT = 2  # of the header, the sessions and the rows
 class Partial:
     """The file `path`, continued where it has this `key`, else begun anew. `ids`: the utterances there will be.
 
-    `rows`: the rows there are, by id. A row with an error is not taken over from an earlier process: what made it may
-    have been mended. `session`: what to remember of this process. `resumed_from`: the earlier ones' `session`, each
-    with `rows`, the number of rows that it made; None when there was none.
+    A row with an error is not taken over from an earlier process: what made it may have been mended. `session`: what to
+    remember of this process. `resumed_from`: the earlier ones' `session`, each with `rows`, the number of rows that it
+    made; None when there was none.
     The file is beside DVC's outputs and not in them, for DVC deletes those before a stage runs.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, Any], ids: Collection[str], session: Mapping[str, Any]) -> None:
-        self.path, self.total = path, len(ids)
-        self.rows: dict[str, dict[str, Any]] = {}
+    def __init__(self, path: Path, key: Mapping[str, Any], ids: Names, session: Mapping[str, Any]) -> None:
+        self.path, self.ids, self.total = path, ids, len(ids)
+        self.count = 0  # of rows
         self.resumed_from: list[dict[str, Any]] | None = None
+        self._begins = array("q", [-1]) * self.total  # of each utterance's line; -1: there is none
         header = {"format": FORMAT, "key": json.loads(_line(key)), "total": self.total}
         path.parent.mkdir(parents=True, exist_ok=True)
-        entries, size = _read(path)
-        continues = bool(entries) and entries[0] == header
-        if continues:
-            self._take_over(entries[1:], set(ids))
-        elif any("id" in entry for entry in entries[1:]):
-            self._set_aside(entries[0], header)
+        size, continues = self._take_over(header)
         new = 0 if continues else os.O_TRUNC
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | new, 0o666)
         if continues:
             os.ftruncate(self.file, size)
-        self._write(*([] if continues else [header]), {"session": session})
+        self._write([*([] if continues else [_line(header)]), _line({"session": session})])
         sync_folder(path.parent)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row. It is on the disk when this returns, whole: no signal, crash or power cut can halve it."""
-        self._write(row)
-        self.rows[row["id"]] = dict(row)
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, all flushed at once. When the disk is full none of them is added."""
+        lines = [_line(row) for row in rows]
+        begin = self._write(lines)
+        for row, line in zip(rows, lines, strict=True):
+            place = self.ids.find(row["id"])
+            assert place is not None, f"{row['id']} is none of this run's utterances"
+            self.count += self._begins[place] < 0
+            self._begins[place] = begin
+            begin += len(line)
+
+    def has(self, place: int) -> bool:
+        """Whether there is a row for the utterance with this number in `ids`."""
+        return self._begins[place] >= 0
+
+    def lines(self) -> Iterator[bytes]:
+        """The rows' lines as they are in the file, in the order of `ids`."""
+        with self.path.open("rb") as file:
+            for begin in self._begins:
+                if begin >= 0:
+                    file.seek(begin)
+                    yield file.readline()
 
     def remove(self) -> None:
         """Delete the closed file: its rows have reached the run's own folder."""
@@ -65,31 +85,42 @@ class Partial:
 
     def said(self) -> str:
         """How much is kept, as the end of a sentence."""
-        return (
-            f"{len(self.rows)} of {self.total} utterances are kept in {self.path}, and running again goes on from there"
-        )
+        return f"{self.count} of {self.total} utterances are kept in {self.path}, and running again goes on from there"
 
-    def _take_over(self, entries: list[dict[str, Any]], ids: set[str]) -> None:
-        session: Any = {}
-        makers: dict[str, int] = {}
+    def _take_over(self, header: dict[str, Any]) -> tuple[int, bool]:
+        """Where what is whole in the file ends, and whether it goes on."""
+        entries = _read(self.path)
+        size, found = next(entries, (0, None))
+        if found is None:
+            return 0, False
+        if found != header:
+            self._set_aside_what_has_rows(found, header)
+            return 0, False
         sessions: list[dict[str, Any]] = []
-        for entry in entries:
+        makers = array("i", [-1]) * self.total  # the session that made a row
+        begin = size
+        for size, entry in entries:
             if "session" in entry:
-                session = entry["session"]
-                sessions.append(dict(session))
-            elif entry["id"] in ids and sessions:
-                self.rows[entry["id"]] = entry
-                makers[entry["id"]] = len(sessions) - 1
-        self.rows = {name: row for name, row in self.rows.items() if row["error"] is None}
+                sessions.append(dict(entry["session"]))
+            elif sessions and (place := self.ids.find(entry["id"])) is not None:
+                whole = entry["error"] is None
+                self._begins[place] = begin if whole else -1
+                makers[place] = len(sessions) - 1 if whole else -1
+            begin = size
         counts = [0] * len(sessions)
-        for name in self.rows:
-            counts[makers[name]] += 1
+        for maker in makers:
+            if maker >= 0:
+                counts[maker] += 1
+        self.count = sum(counts)
         self.resumed_from = [{"rows": n, **s} for n, s in zip(counts, sessions, strict=True) if n] or None
-        if self.rows:
-            print(f"going on: {len(self.rows)} of {self.total} utterances are kept in {self.path}", file=sys.stderr)
+        if self.count:
+            print(f"going on: {self.count} of {self.total} utterances are kept in {self.path}", file=sys.stderr)
+        return size, True
 
-    def _set_aside(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    def _set_aside_what_has_rows(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         """Rows that were made with something else are of no use here, and yet may have taken hours."""
+        if not any("id" in entry for _, entry in _read(self.path)):
+            return
         aside = self.path.with_name(f"{self.path.stem}.aside{self.path.suffix}")
         ours, theirs = header["key"], found.get("key")
         theirs = theirs if isinstance(theirs, dict) else {}
@@ -99,8 +130,9 @@ class Partial:
         )
         os.replace(self.path, aside)
 
-    def _write(self, *values: Mapping[str, Any]) -> None:
-        data = b"".join(_line(value) for value in values)
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Where the first of the lines begins."""
+        data = b"".join(lines)
         size = os.fstat(self.file).st_size
         try:
             while data:  # one write, unless the disk is nearly full
@@ -111,32 +143,38 @@ class Partial:
                 os.ftruncate(self.file, size)  # half a line, on a disk that became full
             error.filename = str(self.path)
             raise
+        return size
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The file's entries up to the first line that is not whole, and how many bytes those take. None: no header."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    entries: list[dict[str, Any]] = []
+def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The file's entries up to the first line that is not whole, each with the byte at which it ends."""
+    if not path.exists():
+        return
     size = 0
-    for line in content.split(b"\n")[:-1]:  # what follows the last line break is torn, or nothing
-        try:
-            entry = json.loads(line.decode("utf-8"))
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(entry, dict) or not _known(entry, first=not entries):
-            break
-        entries.append(entry)
-        size += len(line) + 1
-    if entries and size < len(content):
-        print(f"{path} ends in a line that is not whole ({len(content) - size} bytes): dropped", file=sys.stderr)
-    return entries, size
+    with path.open("rb") as file:
+        for line in file:
+            entry = _entry(line, first=size == 0)
+            if entry is None:
+                break
+            size += len(line)
+            yield size, entry
+        whole = os.fstat(file.fileno()).st_size
+    if 0 < size < whole:
+        print(f"{path} ends in a line that is not whole ({whole - size} bytes): dropped", file=sys.stderr)
+
+
+def _entry(line: bytes, first: bool) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None  # torn
+    try:
+        entry = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and _known(entry, first) else None
 
 
 def _known(entry: dict[str, Any], first: bool) -> bool:

@@ -8,7 +8,8 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl
 
 KEYS = {"total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes",
-        "wer", "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh"}  # fmt: skip
+        "wer", "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh",
+        "utterances_per_s", "wall_rtfx", "encoder_share", "workers"}  # fmt: skip
 COUNTED = {"different", "different_tokens", "rounding_ties", "better", "worse", "not_judged"}
 COMPARED = {"speedup", "speedup_low", "speedup_high", "speedup_rounds", "speedup_rounds_low",
             "speedup_rounds_high"} | COUNTED  # fmt: skip

@@ -71,6 +71,16 @@ def test_the_thread_samples_until_the_end_and_an_error_ends_it_too() -> None:
     assert not sampled.thread.is_alive()
 
 
+def test_a_run_of_hours_keeps_a_bounded_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "MOST", 8)
+    long = Sampler(torch.device("cpu"), interval_s=1000)
+    with long:
+        for _ in range(100):
+            long._sample()
+    assert 4 <= len(long.samples) <= 8
+    assert long.summary()["interval_s"] == long.interval_s > 16000
+
+
 def test_others_are_all_that_is_not_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     # Over ten seconds of two cores: 12 s busy, 1 s of it stolen, 5 s of it our own and 3 s our child's.
     clock, busy, own = iter([0.0, 10.0]), iter([(100.0, 50.0), (111.0, 51.0)]), iter([7.0, 1.0, 12.0, 4.0])

@@ -319,5 +319,5 @@ def test_the_rounds_read_every_engine_s_settings() -> None:
     )
     assert set(listed) == {
         "generation",
-        *(f"measure.{key}" for key in set(MeasureParams.model_fields) - {"repeats", "yardstick"}),
+        *(f"measure.{key}" for key in set(MeasureParams.model_fields) - {"repeats", "workers", "yardstick"}),
     }

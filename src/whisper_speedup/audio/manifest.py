@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -73,30 +74,46 @@ def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a manifest. Raises UserError, naming the line, when one is not what `prepare` writes."""
-    rows = []
-    for number, content in enumerate(read_jsonl(path), 1):
-        try:
-            rows.append(Row.model_validate(content))
-        except ValidationError as error:
-            first = error.errors()[0]
-            detail = one_line(f"{'.'.join(map(str, first['loc']))} {first['msg']}")
-            raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
+    """The rows of a manifest. Raises UserError, naming the line, when one is not what `prepare` writes.
+
+    index.py reads a manifest of any length row by row.
+    """
+    rows = [validated(content, path, number) for number, content in enumerate(read_jsonl(path), 1)]
     name, count = Counter(row.id for row in rows).most_common(1)[0] if rows else ("", 0)
     if count > 1:
         raise UserError(f"{path} has {count} rows with the id {shown(name)}: delete it and run dvc repro.")
     return rows
 
 
+def validated(content: dict[str, Any], path: Path, number: int) -> Row:
+    """The `number`th row of the manifest `path`. Raises UserError."""
+    try:
+        return Row.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        detail = one_line(f"{'.'.join(map(str, first['loc']))} {first['msg']}")
+        raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
+
+
 def load_audio(manifest: Path, row: Row) -> np.ndarray:
     """The utterance's samples (n,), float32 at 16 kHz. Raises UserError when the file is not what the row describes."""
+    return samples_of(read_audio(manifest, row), manifest, row)
+
+
+def read_audio(manifest: Path, row: Row) -> bytes:
+    """The content of the utterance's file, unchecked. Raises UserError when there is none."""
     if row.audio is None:
         raise UserError(f"{row.id} has no audio: {row.error}")
     path = manifest.parent / row.audio
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: delete {manifest.parent} and run dvc repro.") from None
+
+
+def samples_of(content: bytes, manifest: Path, row: Row) -> np.ndarray:
+    """What `load_audio` gives, of a file's content that came another way. Raises UserError."""
+    path = manifest.parent / (row.audio or "")
     if sha256(content).hexdigest() != row.sha256:
         raise UserError(f"{path} has another SHA-256 than {manifest} says: delete {manifest.parent} and run dvc repro.")
     try:

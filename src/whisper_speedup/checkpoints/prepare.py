@@ -12,6 +12,7 @@ from whisper_speedup.files import read_json, sha256
 from whisper_speedup.params import Bundled, Hub, Local, Synthetic
 
 MODELS = Path("build/models")
+AGAIN = "run the model stage again (dvc repro --force model)"
 
 
 def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> dict[str, Any]:
@@ -55,26 +56,33 @@ def checked_folder(model_json: Path) -> Path:
     expected and what was found.
     """
     model = read_json(model_json)
-    again = "run the model stage again (dvc repro --force model)"
     try:
         folder = Path(model["path"])
+    except (TypeError, KeyError):
+        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.") from None
+    return check_files(model, folder, str(model_json))
+
+
+def check_files(model: Any, folder: Path, model_json: str) -> Path:
+    """`folder`, once it holds the files that `model`, the content of `model_json`, records. Raises UserError."""
+    try:
         expected = {file["name"]: (file["bytes"], file["sha256"]) for file in model["files"]}
     except (TypeError, KeyError):
-        raise UserError(f"{model_json} is not what the model stage writes: {again}.") from None
+        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.") from None
     if not all(isinstance(name, str) for name in expected):
-        raise UserError(f"{model_json} is not what the model stage writes: {again}.")
+        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.")
     if not folder.is_dir():
-        raise UserError(f"{plain(str(folder))}, the weights that {model_json} names, is gone: {again}.")
+        raise UserError(f"{plain(str(folder))}, the weights that {model_json} names, is gone: {AGAIN}.")
     if sorted(expected) != used_files(folder):
         differing = ", ".join(plain(name) for name in sorted(set(expected) ^ set(used_files(folder))))
-        raise UserError(f"{folder} does not hold the files that {model_json} lists ({differing}): {again}.")
+        raise UserError(f"{folder} does not hold the files that {model_json} lists ({differing}): {AGAIN}.")
     for name, (size, digest) in expected.items():
         path = folder / name
         if path.stat().st_size != size:
-            raise UserError(f"{path} has {path.stat().st_size} bytes and {model_json} expects {size}: {again}.")
+            raise UserError(f"{path} has {path.stat().st_size} bytes and {model_json} expects {size}: {AGAIN}.")
         found = sha256(path)
         if found != digest:
-            raise UserError(f"{path} has the SHA-256 {found} and {model_json} expects {digest}: {again}.")
+            raise UserError(f"{path} has the SHA-256 {found} and {model_json} expects {digest}: {AGAIN}.")
     return folder
 
 

@@ -14,6 +14,7 @@ from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
 from whisper_speedup.compare.rounds import Rounds, against_rounds, read_rounds
 from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs
+from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
 from whisper_speedup.files import write_json, write_jsonl, write_text
@@ -126,21 +127,26 @@ def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
 
 
 def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) -> dict[str, Any]:
-    """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure."""
+    """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure.
+
+    Of a batched run, `total_s` is the set's seconds (of all workers) and not the utterances' sum, for they overlap.
+    """
     decoded = [(utterance, row) for utterance, row in zip(manifest, run.results, strict=True) if row.error is None]
     seconds = np.array([row.median_s for _, row in decoded])
     audio_s = sum(utterance.duration_s or 0.0 for utterance, _ in decoded)
     tokens = np.array([float(len(row.tokens or [])) for _, row in decoded])
-    fitted = statistics.line(tokens, seconds)
+    many = batched(run)
+    total_s = (set_seconds(run) if many else float(seconds.sum())) if decoded else None
+    fitted = None if many else statistics.line(tokens, seconds)
     counts = total(list(errors.values()))
     memory = run.about["memory"]
     device = [s for _, row in decoded if (s := row.device_median_s) is not None]
     return {
-        "total_s": float(seconds.sum()) if decoded else None,
+        "total_s": total_s,
         "device_total_s": sum(device) if device and len(device) == len(decoded) else None,
         "median_s": float(np.median(seconds)) if decoded else None,
         "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
-        "rtfx": float(audio_s / seconds.sum()) if decoded else None,
+        "rtfx": float(audio_s / total_s) if total_s else None,
         "token_s": fitted[0] if fitted else None,
         "warmup_s": run.about["warmup_s"],
         "peak_reserved_bytes": memory["max_reserved"],
@@ -149,6 +155,7 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
         "wer": counts.errors / counts.words if counts.words else None,
         "truncated": sum(bool(row.truncated) for _, row in decoded),
         "failed": len(manifest) - len(decoded),
+        **throughput(run),
     }
 
 
@@ -164,24 +171,36 @@ def _energy(run: Run) -> float | None:
 def against(
     baseline: Run, run: Run, baseline_errors: dict[str, WordErrors], errors: dict[str, WordErrors]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The speedup with its interval, and what it was computed from, over the utterances that both runs decoded."""
+    """The speedup with its interval, and what it was computed from, over the utterances that both runs decoded.
+
+    A batched run has no interval, for its utterances were not timed one by one.
+    """
     both = [(a, b) for a, b in zip(baseline.results, run.results, strict=True) if a.error is None and b.error is None]
     before, after = np.array([a.median_s for a, _ in both]), np.array([b.median_s for _, b in both])
-    interval = statistics.ratio_interval(before, after)
+    interval = None if batched(run) else statistics.ratio_interval(before, after)
+    total_s = float(after.sum()) if both else None
+    if both and batched(run):
+        total_s = _part_of_set(run, len(both))
     judged = [(baseline_errors[a.id], errors[a.id]) for a, _ in both if a.id in errors and a.id in baseline_errors]
     more = np.array([float(ours.errors - theirs.errors) for theirs, ours in judged])
     words = np.array([float(ours.words) for _, ours in judged])
     return {
-        "speedup": float(before.sum() / after.sum()) if both else None,
+        "speedup": float(before.sum()) / total_s if total_s else None,
         "speedup_low": interval[0] if interval else None,
         "speedup_high": interval[1] if interval else None,
     }, {
         "utterances": len(both),
         "baseline_total_s": float(before.sum()) if both else None,
-        "total_s": float(after.sum()) if both else None,
+        "total_s": total_s,
         "wer_difference": float(more.sum() / words.sum()) if words.sum() else None,
         "wer_difference_interval": statistics.ratio_interval(more, words),
     }
+
+
+def _part_of_set(run: Run, count: int) -> float | None:
+    """Workers' seconds for `count` of the decoded utterances of a batched run."""
+    whole, decoded = set_seconds(run), sum(row.error is None for row in run.results)
+    return whole * count / decoded if whole and decoded else None
 
 
 def _normaliser(inputs: Inputs, profile: Profile, notes: list[str]) -> Normaliser | None:

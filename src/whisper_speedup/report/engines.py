@@ -6,6 +6,7 @@ from typing import Any
 from whisper_speedup.report import numbers, published
 from whisper_speedup.report.charts.times import fit
 from whisper_speedup.report.numbers import MISSING, Column
+from whisper_speedup.report.summary import is_batched
 
 Row = dict[str, Any]
 
@@ -63,7 +64,7 @@ def _steps(context: Row, latency: list[Row]) -> tuple[Column, bool]:
     reported = [(context["runs"][name].get("breakdown") or {}).get("step_s") for name in context["engines"]]
     if any(value is not None for value in reported):
         return numbers.seconds_column(reported), False
-    lines = [fit(latency, name) for name in context["engines"]]
+    lines = [None if is_batched(context, name) else fit(latency, name) for name in context["engines"]]
     return numbers.seconds_column([found[0] if found else None for found in lines]), True
 
 

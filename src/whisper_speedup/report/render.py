@@ -30,11 +30,13 @@ def render(profile_name: str, reports: Path = Path("reports"), profiles: Path = 
     differences, latency = read_jsonl(folder / "differences.jsonl"), read_jsonl(folder / "latency.jsonl")
     # Results from before recordings were kept have no such file.
     evidence = read_jsonl(folder / "evidence.jsonl") if (folder / "evidence.jsonl").is_file() else []
+    # Written by benchmarks/scaling.py where somebody measured it.
+    curve = read_json(folder / "scaling.json")["rows"] if (folder / "scaling.json").is_file() else []
     if not isinstance(context, dict) or context.get("format") != FORMAT:
         raise UserError(
             f"{folder / 'context.json'} was written by another version of compare: run dvc repro to write it again."
         )
-    page = view(context, metrics, differences, evidence, latency, _settings(context, profile_name, profiles))
+    page = view(context, metrics, differences, evidence, latency, _settings(context, profile_name, profiles), curve)
     path = reports / f"{profile_name}.html"
     write_text(path, _html(page))
     return path

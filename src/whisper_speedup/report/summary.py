@@ -27,12 +27,17 @@ def is_rung(engine: str) -> bool:
     return engine.startswith(RUNG)
 
 
+def is_batched(context: dict[str, Any], engine: str) -> bool:
+    """Whether an engine had many utterances in flight, so that an utterance's seconds are not its own."""
+    return bool((context["runs"][engine].get("throughput") or {}).get("batched"))
+
+
 def compared(context: dict[str, Any]) -> list[str]:
-    """The baseline and the engines to be compared with it utterance by utterance: the rungs only where there are none
-    other, for the ladder has a picture of its own.
+    """The baseline and the engines to be compared with it utterance by utterance: the rungs, and what decodes many at
+    once, only where there are none other, for those have a picture and a section of their own.
     """
     names: list[str] = context["engines"]
-    whole = [engine for engine in names if not is_rung(engine)]
+    whole = [engine for engine in names if not is_rung(engine) and not is_batched(context, engine)]
     return whole if len(whole) > 1 else names
 
 
@@ -54,7 +59,8 @@ def label(engine: str) -> str:
 def first_engine(context: dict[str, Any]) -> str:
     """The engine that the first screen is about: ours where it ran, else the first beside the baseline."""
     others = [engine for engine in context["engines"] if engine != context["baseline"]]
-    return "fused" if "fused" in others else others[0]
+    alone = [engine for engine in others if not is_batched(context, engine)]
+    return "fused" if "fused" in others else [*alone, *others][0]
 
 
 def subject(context: dict[str, Any]) -> str:
@@ -65,11 +71,14 @@ def subject(context: dict[str, Any]) -> str:
         if engine != context["baseline"]
     ]
     others = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-    rungs = len(context["engines"]) - len(compared(context))
+    left = [engine for engine in context["engines"] if engine not in compared(context)]
+    rungs = sum(is_rung(engine) for engine in left)
+    many = [label(engine) for engine in left if not is_rung(engine)]
     between = f" {numbers.plural(rungs, 'more run')} climb from one to the other: our engine with parts of it left out."
     return (
         "One Whisper speech recognition model, the same recordings, one at a time: decoded by"
         f" {label(context['baseline'])} transformers (the baseline) and by {others}.{between if rungs else ''}"
+        f"{f' {many[0]} decodes many at once.' if many else ''}"
     )
 
 

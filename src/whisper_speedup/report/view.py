@@ -1,5 +1,6 @@
 """What the template shows: the numbers of the small files, chosen, ordered and put into words. No markup here."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from whisper_speedup.compare.verdict import EPSILON
@@ -11,6 +12,7 @@ from whisper_speedup.report.memory import memory
 from whisper_speedup.report.notices import notices
 from whisper_speedup.report.rounds import rounds
 from whisper_speedup.report.speed import speed
+from whisper_speedup.report.throughput import throughput
 from whisper_speedup.report.tiles import setting, tiles
 from whisper_speedup.report.utterances import failed, utterances
 from whisper_speedup.report.yardstick import yardstick
@@ -19,9 +21,16 @@ Row = dict[str, Any]
 
 
 def view(
-    context: Row, metrics: Row, differences: list[Row], evidence: list[Row], latency: list[Row], settings: ReportParams
+    context: Row,
+    metrics: Row,
+    differences: list[Row],
+    evidence: list[Row],
+    latency: list[Row],
+    settings: ReportParams,
+    curve: Sequence[Row] = (),
 ) -> Row:
-    """The template's variables. `context`, `metrics` and the rows are as `compare` writes them."""
+    """The template's variables. `context`, `metrics` and the rows are as `compare` writes them; `curve` as
+    benchmarks/scaling.py does."""
     names, baseline = context["engines"], context["baseline"]
     others = [engine for engine in names if engine != baseline]
     compared = summary.compared(context)
@@ -43,6 +52,7 @@ def view(
         "output_table": engines.output_table(context, metrics),
         "speed": speed(context, metrics, latency),
         "rounds": rounds(context, metrics),
+        "throughput": throughput(context, metrics, list(curve)),
         "memory": memory(context),
         "labels": labels,
         "baseline": baseline,

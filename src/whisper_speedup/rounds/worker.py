@@ -25,7 +25,7 @@ from transformers import WhisperFeatureExtractor
 from whisper_speedup import device as devices
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.features import log_mel
-from whisper_speedup.benchmark import warm_up
+from whisper_speedup.decoding import warm_up
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine
 from whisper_speedup.errors import EngineLost, UserError

@@ -26,6 +26,7 @@ class BarTable:
     rows: list[tuple[str, str, str, list[str]]]
     terms: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    head: str | None = None  # of the first column; None: Engine where there is a unit, else Step
 
 
 def bar(segments: list[Segment], whole: float, start: float = 0.0) -> str:
