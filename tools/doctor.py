@@ -128,7 +128,7 @@ def package_rows(facts: dict[str, Any], venv: dict[str, Any]) -> list[Row]:
     if packages["ctranslate2"] is None:
         table.append(Row("CTranslate2", "optional", "none", "only for its two engines: .venv/bin/pip install .[peers]"))
     if packages["ray"] is None:
-        table.append(Row("Ray", "optional", "none", "only for one run over several GPUs or machines: pip install ray"))
+        table.append(Row("Ray", "optional", "none", f"only for decode --ray-address, many machines: {SETUP}"))
     if venv["gpu"] and packages["nvidia-ml-py"] is None:
         todo = "only for clocks, power and energy: pip install nvidia-ml-py"
         table.append(Row("nvidia-ml-py", "optional", "none", todo))
