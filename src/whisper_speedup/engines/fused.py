@@ -64,6 +64,8 @@ class Fused:
         settings = decoding_settings(model, arguments, self.prompt)
         self.model: Any = None
         unserved = self._unserved(settings, chosen)
+        if device.type == "cuda":
+            check_memory(self.name, needed_bytes(model, settings, dtype), device)
         one_launch = no_one_launch = None
         if device.type == "cuda" and unserved is None and (self.rung is None or "encoder_graph" in self.rung):
             one_launch, no_one_launch = self._one_launch(model, settings, dtype)
@@ -71,8 +73,6 @@ class Fused:
             check_rung(self.name, self.rung, device, unserved, no_one_launch)
         whole = everything(device, unserved, no_one_launch)
         on = self.settings["on"] = list(whole if self.rung is None else self.rung)
-        if device.type == "cuda":
-            check_memory(self.name, needed_bytes(model, settings, dtype), device)
         if "kernels" in on:
             one_launch = one_launch if "one_launch" in on else None
             because = f" ({no_one_launch})" if no_one_launch and self.params.layers != "triton" else ""
