@@ -22,7 +22,8 @@ from whisper_speedup.params import (
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(
-    device="cpu", threads=1, warmup=1, repeats=1, fused=FusedParams(precision="auto", tune="never", layers="auto"),
+    device="cpu", threads=1, warmup=1, repeats=1, workers=1,
+    fused=FusedParams(precision="auto", tune="never", layers="auto"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
     fused_batch=FusedBatchParams(precision="auto", slots=3),
     kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
