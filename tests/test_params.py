@@ -115,7 +115,7 @@ def test_an_unknown_source_lists_the_known_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["papr", "../profiles/bundled", "", "bundled/", ".hidden", "a\nb"])
 def test_an_unknown_profile_lists_the_known_ones(name: str) -> None:
-    with pytest.raises(UserError, match="choose one of bundled, dummy, ladder, paper"):
+    with pytest.raises(UserError, match=r"choose one of bundled, dummy, .*ladder, paper"):
         load_profile(name, PROFILES)
 
 

@@ -21,6 +21,7 @@ from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.params import Folder, Local, Profile
+from whisper_speedup.scale import worker
 
 ERRORS = [
     (torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for"), "the GPU stopped working"),
@@ -59,7 +60,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
         soundfile.write(f"mine/{number}.wav", tone, 16000)
     manifest.prepare(Folder(source="folder", path="mine", limit=None, variations=None), Path("build/p/data"))
     write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
-    monkeypatch.setattr(benchmark, "_step_floor", lambda folder, device: {})  # its buffers take a second
+    monkeypatch.setattr(worker, "_step_floor", lambda folder, device: {})  # its buffers take a second
     content = yaml.safe_load(BUNDLED.read_text())
     content["measure"] |= {"device": "cpu", "threads": 1}
     content["generation"] |= {"num_beams": 2, "max_length": 5}

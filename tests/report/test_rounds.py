@@ -74,7 +74,7 @@ def test_the_page_shows_both_intervals_apart_and_says_what_each_means(here):
     in_turns = f"in turns {value:.2f}\N{MULTIPLICATION SIGN}, {low:.2f} to {high:.2f}"
     for words in (
         "In each of 8 rounds every engine decoded the same 4 utterances, one engine at a time",
-        "The interval over rounds says how far the speed moves when these utterances are decoded again on this",
+        "The interval over rounds is where the speed of another such run, of these utterances on this machine, is to",
         "The interval over utterances, from the pass over the whole set, says how far it would move with other",
         "Fused, round by round",
         in_turns,

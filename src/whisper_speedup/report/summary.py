@@ -29,7 +29,8 @@ def is_rung(engine: str) -> bool:
 
 def is_batched(context: dict[str, Any], engine: str) -> bool:
     """Whether an engine had many utterances in flight, so that an utterance's seconds are not its own."""
-    return bool((context["runs"][engine].get("throughput") or {}).get("batched"))
+    run = context.get("runs", {}).get(engine, {})
+    return bool((run.get("throughput") or {}).get("batched"))
 
 
 def compared(context: dict[str, Any]) -> list[str]:
