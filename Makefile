@@ -60,9 +60,10 @@ sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel test
 fuzz: setup ## throw changed files at every reader of foreign bytes  [MINUTES=60, for all of them together]
 	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES)
 
+# Not the CPU lock: PyPI knows no 2.13.0+cpu, and the CUDA lock has the same torch.
 audit: ## ask PyPI whether a locked package has a known vulnerability; needs the network
 	@test -x $(TOOLS)/audit/bin/pip-audit || { $(PYTHON) -m venv $(TOOLS)/audit && $(TOOLS)/audit/bin/pip install --quiet "pip-audit>=2.9,<3"; }
-	@$(TOOLS)/audit/bin/pip-audit --strict --disable-pip --no-deps --progress-spinner off $(LOCKS:%=--requirement %)
+	@$(TOOLS)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(patsubst %,--requirement %,$(filter-out %-cpu.lock,$(LOCKS)))
 
 lock: ## resolve pyproject.toml again and pin every file by its hash; keeps the versions that still fit
 	@test -x $(TOOLS)/lock/bin/uv || { $(PYTHON) -m venv $(TOOLS)/lock && $(TOOLS)/lock/bin/pip install --quiet "uv>=0.9,<1"; }
