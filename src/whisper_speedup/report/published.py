@@ -20,8 +20,9 @@ DIFFERENT = 37
 WARMUP_S = 13.42 * 60
 PEAK_RESERVED_BYTES = 13.6 * 2**30
 
-# What others published of many utterances at once, each as it stands in its own table.
+# What others published of many utterances at once. Both figures were handed to this project in November 2026 and not
+# read from the tables behind the links, which its makers could not reach.
 MLPERF = "https://mlcommons.org/benchmarks/inference-datacenter/"
 MLPERF_UTTERANCES_PER_S = 67.9  # v5.1, closed division, Whisper, offline, one H200
 OPEN_ASR = "https://huggingface.co/spaces/hf-audio/open_asr_leaderboard"
-OPEN_ASR_RTFX = 144.0  # openai/whisper-large-v2, a mean over the leaderboard's English sets
+OPEN_ASR_RTFX = 144.0  # openai/whisper-large-v2
