@@ -4,6 +4,7 @@
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz takes
+# TESTERS=2             how many processes make test shares the tests among; a file's tests stay together
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
@@ -11,6 +12,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROFILE ?=
 MINUTES ?= 60
+TESTERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 # Tools with packages of their own, which nothing here should depend on: each gets an environment below this folder.
@@ -49,7 +51,7 @@ report: setup ## render the report again from the small files in Git; no model, 
 	@$(BIN)/python -m whisper_speedup report $(if $(PROFILE),--profile $(PROFILE))
 
 test: setup ## run the tests that need no GPU
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
