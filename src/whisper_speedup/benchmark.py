@@ -67,13 +67,13 @@ def _decode(
     manifest_path = folder / "data" / "manifest.jsonl"
     index = Index(manifest_path)
     model = read_json(folder / "model.json")
+    model_dir = checked_folder(folder / "model.json")
     measure = profile.measure
     belongs = {
         "data_sha256": sha256(manifest_path),
         "weights_sha256": weights_sha256(model),
         "model_sha256": model_sha256(model),
     }
-    model_dir = checked_folder(folder / "model.json")
 
     def items(numbers: list[int], with_audio: bool) -> list[Item]:
         return [

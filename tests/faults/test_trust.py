@@ -72,7 +72,7 @@ def test_only_our_own_markup_is_put_into_the_page_as_it_is() -> None:
     raw = {
         found for path in page.glob("*.html") for found in re.findall(r"\{\{([^}]*)\|\s*safe\s*\}\}", path.read_text())
     }
-    assert {found.strip() for found in raw} == {"css", "script", "bar", "drawing.svg"}
+    assert {found.strip() for found in raw} == {"css", "script", "bar", "drawing.svg", "throughput.drawing.svg"}
     assert "autoescape=True" in (page.parent / "render.py").read_text()
     for where, _, name in calls():
         assert name.split(".")[-1] != "Markup", where

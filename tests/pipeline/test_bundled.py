@@ -18,7 +18,8 @@ STAGES = ("environment", "data", "model", "decode --engine huggingface", "decode
           "report")  # fmt: skip
 ALONE = {
     "total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes", "wer",
-    "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh",
+    "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh", "utterances_per_s", "wall_rtfx",
+    "encoder_share", "workers",
 }  # fmt: skip
 PAIR = {
     "speedup", "speedup_low", "speedup_high", "speedup_rounds", "speedup_rounds_low", "speedup_rounds_high",
@@ -110,6 +111,7 @@ def test_run_json_follows_the_contract(workspace: Path, engine: str) -> None:
         "engine", "settings", "model", "profile", "device", "device_name", "dtype", "threads", "load_s", "warmup_s",
         "decode_s", "resumed_from", "memory", "environment", "started", "conditions", "data_sha256", "weights_sha256",
         "prompt", "step_floor", "breakdown", "model_sha256", "source_sha256", "results_sha256", "energy",
+        "throughput", "workers",
     }  # fmt: skip
     assert (run["engine"], run["profile"], run["device"], run["dtype"], run["threads"]) == (
         engine, "bundled", "cpu", "float32", 1,
