@@ -234,8 +234,13 @@ def profile_rows(facts: dict[str, Any], problems: dict[str, list[str]]) -> list[
         return [Row("all", "missing", "cannot be read without .venv", SETUP)]
     table = []
     for name, profile in venv["profiles"].items():
-        missing = [*input_problems(facts, venv, profile)]
-        lacking = {engine for engine in profile["engines"] if problems.get(engine.split(".")[0])}
+        try:
+            missing = input_problems(facts, venv, profile)
+            lacking = {engine for engine in profile["engines"] if problems.get(engine.split(".")[0])}
+        except (AttributeError, KeyError, TypeError):  # one that a person is writing
+            todo = f".venv/bin/python -m whisper_speedup estimate --profile {name} says what is wrong in it"
+            table.append(Row(name, "missing", "is no whole profile", todo))
+            continue
         if lacking and not venv_only(problems):
             missing.append(f"for {', '.join(sorted(lacking))}: see above, or take it out of its engines")
         engines = profile["engines"]

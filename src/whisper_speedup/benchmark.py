@@ -165,7 +165,7 @@ def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -
 
     Raises EngineLost when none of the first utterances, or none at all, gives numbers.
     """
-    numbers = partial.count  # utterances with numbers
+    numbers = partial.count  # utterances with numbers, those of earlier processes included
     overflows: list[NotANumberError] = []
     count, audio_s, last = 0, 0.0, time.perf_counter()
     with Progress(f"decoding with {name}", partial.total, "utterance", partial.count) as progress:
@@ -174,9 +174,10 @@ def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -
                 partial.extend([one.row for one in message.rows])
                 last = time.perf_counter()
                 progress.advance(len(message.rows))
-                count += len(message.rows)
+                decoded = sum(one.row["error"] is None for one in message.rows)
+                count += decoded  # without those that failed: they take no time, and would make the rate look higher
                 audio_s += sum(one.audio_s for one in message.rows)
-                numbers += sum(one.row["error"] is None for one in message.rows)
+                numbers += decoded
                 overflows += _overflows(message.rows) if len(overflows) < ENOUGH else []
             assert isinstance(message, Rows | Ended)
             if overflows and not numbers and (len(overflows) >= ENOUGH or isinstance(message, Ended)):

@@ -81,6 +81,11 @@ def test_offline_a_cache_that_another_program_filled_is_enough(hub: TestHub, mon
         fetch(LARGE_V2, commit)
 
 
+def test_a_name_that_no_repository_can_have_is_one_sentence_with_a_revision_too(hub: TestHub) -> None:
+    with pytest.raises(UserError, match=r"the hub has no model open--ai/whisper: correct its name"):
+        fetch("open--ai/whisper", "0" * 40)
+
+
 def test_a_profile_s_own_revision_is_not_recorded_as_the_project_s(hub: TestHub) -> None:
     fetch(LARGE_V2, repository(hub, LARGE_V2).commit)
     assert not revisions.REVISIONS.exists()

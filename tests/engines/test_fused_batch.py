@@ -176,6 +176,9 @@ def test_longer_features_and_second_windows_are_decoded_alone() -> None:
         same(found[index], expected)
         lengths.append(len(expected.tokens))
     assert max(lengths) > 5, "one at least has a second window"
+    [(_, alone)] = many.decode_stream([Utterance(0, lambda: inputs[0] * float("nan"))])
+    assert isinstance(alone, NotANumberError)
+    assert alone.setting == "measure.fused_batch.precision"
 
 
 def test_the_language_is_detected_where_it_is_left_open() -> None:

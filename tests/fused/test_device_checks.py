@@ -12,6 +12,7 @@ import torch
 
 from tests.tiny_whisper import tiny_whisper
 from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused_batch import FusedBatch
 from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
@@ -46,6 +47,15 @@ def test_a_good_gpu_passes(gpu: SimpleNamespace) -> None:
 def test_an_old_gpu(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     told(r"^NVIDIA Fake has compute capability 7\.5, .* need 8\.0 .*: say measure\.fused\.precision: float32")
+
+
+def test_the_setting_is_the_asking_engines(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = FusedBatch.setting
+    with pytest.raises(UserError, match=r"say measure\.fused_batch\.precision: float32"), triton_errors(setting):
+        raise RuntimeError("Failed to find C compiler.")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(UserError, match=r"say measure\.fused_batch\.precision: float32"):
+        check_device(CUDA, setting)
 
 
 def test_no_triton(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

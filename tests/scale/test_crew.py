@@ -35,6 +35,7 @@ class Obedient:
     with_audio: list[bool] = field(default_factory=list)
     asked: dict[int, bool] = field(default_factory=dict)
     twice: bool = False
+    falls_at_its_end: bool = False
     open: bool = True
 
     def start(self, number: int) -> None:
@@ -48,6 +49,9 @@ class Obedient:
         if not chunk and self.asked.get(number):  # it had asked without waiting
             self.asked[number] = False
             self.said.append((number, Asks(True)))
+            return
+        if not chunk and self.falls_at_its_end:
+            self.said.append((number, Lost("it fell.")))
             return
         if not chunk:
             self.said.append((number, Ended(dict(ENDED, memory={"max_reserved": number, "process_peak": 9}))))
@@ -147,6 +151,13 @@ def test_when_none_is_left_the_run_ends() -> None:
     falls: list[Said] = [Lost("no.")] * HOPELESS
     with pytest.raises(UserError, match=r"no worker is left, the last because no\."):
         run(Obedient(starts={0: [*falls], 1: [*falls]}))
+
+
+def test_workers_that_all_fall_at_their_end_leave_no_run_without_its_measurements() -> None:
+    pool = Obedient(falls_at_its_end=True)
+    with pytest.raises(UserError, match=r"no worker is left, the last because it fell\."):
+        run(pool)
+    assert pool.started == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from tests.scale.conftest import TONES, alone
-from tests.scale.fakes import maker
+from tests.scale.fakes import Hearing, maker
 from tests.test_benchmark import without_times
 from whisper_speedup import benchmark
 from whisper_speedup.files import read_json, read_jsonl
 from whisper_speedup.params import Profile
-from whisper_speedup.scale.crew import Failed
+from whisper_speedup.scale.crew import Bug, Failed
 from whisper_speedup.scale.job import Job
 from whisper_speedup.scale.local import Checked, Clips
 from whisper_speedup.scale.processes import serve, visible_gpus
@@ -39,10 +39,10 @@ def test_a_killed_worker_costs_nothing(
     assert "is lost and started again: its process was ended by SIGKILL." in capfd.readouterr().err
     workers = run["workers"]
     assert len(workers) == 3
-    assert sum(one["utterances"] for one in workers) == TONES + 1
+    assert sum(one["utterances"] for one in workers) == TONES  # and not the broken one: it took no time
     assert [one["lost"] for one in workers if one["lost"]] == ["its process was ended by SIGKILL."]
     assert all((one["busy_s"] is None) == (one["lost"] is not None) for one in workers)
-    assert run["throughput"]["utterances"] == TONES + 1
+    assert run["throughput"]["utterances"] == TONES
     assert run["throughput"]["workers"] == 2
     assert run["throughput"]["batched"]
     assert run["throughput"]["audio_s"] == pytest.approx(inline["throughput"]["audio_s"])
@@ -68,6 +68,27 @@ def test_a_workers_refusal_reaches_the_driver(profile: Profile) -> None:
         serve(job, theirs, None)  # ... and a driver that is gone ends its worker without a word
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_engines_broken_pipe_is_told_and_not_taken_for_a_driver_that_is_gone(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*arguments: object) -> None:
+        raise EOFError("Ran out of input")  # as torch says of a file that is cut short
+
+    monkeypatch.setattr(Hearing, "load", load)
+    job = Job(
+        profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(Path("build/p/data/manifest.jsonl"))
+    )
+    ours, theirs = multiprocessing.Pipe()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        serve(job, theirs, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = ours.recv()
+    assert isinstance(said, Bug)
+    assert "EOFError: Ran out of input" in said.trace
 
 
 def test_the_gpus_that_are_left_to_us(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,17 @@ def test_without_a_gpu() -> None:
     assert "for kernl_upstream: see above" in table["mine"].todo
 
 
+@pytest.mark.parametrize(
+    "changed", [{"model": {}}, {"data": None}, {"engines": None}, {"engines": [3]}, {"model": {"source": "bundled"}}]
+)
+def test_a_profile_that_is_being_written_is_a_line_and_no_traceback(changed: dict[str, Any]) -> None:
+    facts = machine()
+    facts["venv"]["profiles"] = {**PROFILES, "new": PROFILES["bundled"] | changed}
+    table = lines(facts)
+    assert (table["new"].state, table["new"].found) == ("missing", "is no whole profile")
+    assert table["bundled"].state == "ok"
+
+
 def change(facts: dict[str, Any], path: str, value: object) -> None:
     *keys, last = path.split("/")
     for key in keys:

@@ -42,11 +42,11 @@ def left_by_others(repo_id: str, commit: str) -> Path | None:
     """A whole Whisper in the cache that another program, such as transformers, put there: it keeps no listing of the
     repository, without which the cache alone cannot tell what is missing."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(repo_id, revision=commit, local_files_only=True))
         used_files(folder)
-    except (LocalEntryNotFoundError, UserError):
+    except (LocalEntryNotFoundError, HFValidationError, UserError):  # the last but one: no name that the hub can have
         return None
     return folder

@@ -38,6 +38,7 @@ class FusedBatch:
     """Decodes many utterances at once: the tokens of engine fused, but for the rounding of products with more rows."""
 
     name = "fused_batch"
+    setting = "measure.fused_batch.precision"
 
     def __init__(self, params: FusedBatchParams) -> None:
         self.params = params
@@ -77,7 +78,7 @@ class FusedBatch:
     def _check(self, device: torch.device) -> str:
         chosen = precision.resolve(self.name, self.params.precision, device, on_gpu="half")
         if chosen == "half":
-            check_device(device)
+            check_device(device, self.setting)
         return chosen
 
     def _use_kernels(
@@ -92,7 +93,7 @@ class FusedBatch:
         if reason is not None:
             raise UserError(
                 f"engine {self.name} does not serve these settings in half precision ({reason}): say"
-                f" measure.{self.name}.precision: float32 for the plain path, or take {self.name} out of params.yaml."
+                f" {self.setting}: float32 for the plain path, or take {self.name} out of params.yaml."
             )
         launch = load_launch_config(torch.cuda.get_device_name(self.device), model.config.d_model)
         whisper = DeviceWhisper(model, settings, self.device, dtype, launch, graphs=False)
@@ -108,7 +109,7 @@ class FusedBatch:
     def warm_up(self, features: torch.Tensor) -> None:
         """Compile and capture on a GPU, and decode: alone, and in as many slots as there are."""
         slots: Slots = self.slots
-        with triton_errors():
+        with triton_errors(self.setting):
             if self.settings["path"] == "kernels" and not self.slots.graphs:
                 self.slots.capture()
             self.generate(features)
@@ -162,8 +163,7 @@ class FusedBatch:
         return Job(utterance.index, features, utterance.max_length)
 
     def _run(self, waiting: Waiting[Job]) -> Iterator[tuple[int, Outcome]]:
-        setting = f"measure.{self.name}.precision"
-        for index, outcome, seconds in run_stream(self.slots, waiting, self.frames, setting, self.half):
+        for index, outcome, seconds in run_stream(self.slots, waiting, self.frames, self.setting, self.half):
             if isinstance(outcome, Hypothesis):
                 yield index, Generation(outcome.tokens, outcome.score, not outcome.ended, seconds)
             else:

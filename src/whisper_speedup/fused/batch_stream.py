@@ -103,7 +103,7 @@ def run_stream(
                     yield job.index, job.features, 0.0
                 elif job.features.shape[-1] > frames:
                     begin = time.perf_counter()
-                    yield job.index, alone(slots, job), time.perf_counter() - begin
+                    yield job.index, alone(slots, job, setting, half), time.perf_counter() - begin
                 else:
                     sound.append((job, job.features))
             if sound:
@@ -134,17 +134,19 @@ def judged(slots: Slots, job: Job, best: Hypothesis, frames: int, setting: str, 
     held = job.features.shape[-1]
     kept, offset = split_at_timestamps(best.tokens, slots.settings.timestamp_begin, STRIDE, held)
     if offset < held:
-        return alone(slots, job)
+        return alone(slots, job, setting, half)
     return Hypothesis(kept, best.score, best.ended)
 
 
-def alone(slots: Slots, job: Job) -> Hypothesis | UserError:
-    """Decode one utterance by itself; its own fault is its outcome."""
+def alone(slots: Slots, job: Job, setting: str, half: bool) -> Hypothesis | UserError:
+    """Decode one utterance by itself; its own fault is its outcome, and names the setting of this engine."""
     assert isinstance(job.features, torch.Tensor)
     try:
         return slots.single(job.features)
     except EngineLost:
         raise
+    except NotANumberError:
+        return NotANumberError(setting, half)
     except UserError as error:
         return error
 

@@ -14,61 +14,66 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.fused.settings import DecodingSettings
 
 OLDEST_TRITON = (3, 6)
-PLAIN = "say measure.fused.precision: float32 for the plain path"
+SETTING = "measure.fused.precision"
+PLAIN = f"say {SETTING}: float32 for the plain path"
 
 
-def check_device(device: torch.device) -> None:
-    """Raises UserError for a GPU that the kernels do not run on, and where Triton is missing or cannot work."""
+def check_device(device: torch.device, setting: str = SETTING) -> None:
+    """Raises UserError for a GPU that the kernels do not run on, and where Triton is missing or cannot work.
+
+    `setting`, here and below: the profile's key for the engine's precision.
+    """
+    plain = PLAIN.replace(SETTING, setting)
     major, minor = torch.cuda.get_device_capability(device)
     if major < 8:
         raise UserError(
             f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, and the fused kernels need"
-            f" 8.0 (Ampere) or newer: {PLAIN}."
+            f" 8.0 (Ampere) or newer: {plain}."
         )
     try:
         import triton
     except ImportError as error:
         raise UserError(
-            f"the fused kernels need Triton, which cannot be imported ({error}): run pip install triton, or {PLAIN}."
+            f"the fused kernels need Triton, which cannot be imported ({error}): run pip install triton, or {plain}."
         ) from None
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
         oldest = ".".join(map(str, OLDEST_TRITON))
         raise UserError(f"Triton {triton.__version__} is installed, and the fused kernels need {oldest}: update it.")
-    with triton_errors():
+    with triton_errors(setting):
         # Builds Triton's own helper, so that a missing compiler is said now and not after the weights are packed.
         triton.runtime.driver.active.get_current_device()
 
 
 @contextmanager
-def triton_errors() -> Iterator[None]:
+def triton_errors(setting: str = SETTING) -> Iterator[None]:
     """Turn what Triton raises for want of something on this machine into a UserError; other errors pass."""
     try:
         yield
     except Exception as error:
-        sentence = triton_failure(error)
+        sentence = triton_failure(error, PLAIN.replace(SETTING, setting))
         if sentence is None:
             raise
         raise UserError(sentence) from None
 
 
-def triton_failure(error: Exception) -> str | None:
+def triton_failure(error: Exception, plain: str) -> str | None:
     """One sentence for a failure of Triton that the machine's owner can mend, None for any other error."""
     text = " ".join(str(error).split())
     if isinstance(error, RuntimeError) and "C compiler" in text:
         return (
             "Triton finds no C compiler, which it needs to launch kernels: install one (Debian and Ubuntu: gcc"
-            f" python3-dev), or {PLAIN}."
+            f" python3-dev), or {plain}."
         )
     if isinstance(error, subprocess.CalledProcessError):
         return (
             "Triton's C compiler failed to build its launcher: install Python's headers (Debian and Ubuntu:"
-            f" python3-dev) and look at the compiler's lines above, or {PLAIN}."
+            f" python3-dev) and look at the compiler's lines above, or {plain}."
         )
     if isinstance(error, RuntimeError) and "active drivers" in text:
-        return f"Triton finds no driver for this GPU ({text.rstrip('.')}): update Triton or the driver, or {PLAIN}."
+        return f"Triton finds no driver for this GPU ({text.rstrip('.')}): update Triton or the driver, or {plain}."
     if refused(error):
         return (
-            f"Triton cannot build the fused kernels for this GPU ({text[:200].rstrip('.')}): update Triton, or {PLAIN}."
+            f"Triton cannot build the fused kernels for this GPU ({text[:200].rstrip('.')}): update Triton, or {plain}."
         )
     return None
 

@@ -91,8 +91,8 @@ class Figures:
     lost: str | None = None
 
     def add(self, rows: list[Decoded]) -> None:
-        """Count rows that this worker gave."""
-        self.utterances += len(rows)
+        """Count what this worker decoded: a row without an output took no time, and counted would make it look fast."""
+        self.utterances += sum(row.row["error"] is None for row in rows)
         self.audio_s += sum(row.audio_s for row in rows)
 
     def about(self) -> dict[str, Any]:
@@ -157,7 +157,8 @@ class Crew:
                     self._hand_out()
                 if begun is not None and self.waiting.finished and not self.here:
                     break  # a worker that is still starting comes too late
-            if not self.waiting.finished or begun is None:
+            told = any(one.ended for one in self.figures)  # else nobody knows its memory, energy and conditions
+            if not self.waiting.finished or begun is None or not told:
                 raise UserError(f"no worker is left, the last because {self.last_loss}")
             yield Ended(merged(self.figures))
         finally:
@@ -250,10 +251,11 @@ class Crew:
 
 
 def merged(figures: list[Figures]) -> dict[str, Any]:
-    """One worker's `Ended.about` for all: sums of energy, the largest memory, the first worker's conditions."""
+    """One worker's `Ended.about` for all: sums of energy, the largest memory, the first worker's conditions.
+
+    At least one must have ended and said so.
+    """
     told = [one.ended for one in figures if one.ended]
-    if not told:
-        return {"workers": [one.about() for one in figures]}
     about = {key: value for key, value in told[0].items() if key not in ("busy_s", "stream")}
     for one in told:  # one worker is asked for these
         about |= {key: value for key, value in one.items() if key in ("breakdown", "step_floor")}

@@ -91,6 +91,10 @@ class Processes:
         return f"its process ended with exit code {code}."
 
 
+class _DriverGone(Exception):
+    """Nobody is at the other end of the connection. Not the connection's own error, which an engine may raise too."""
+
+
 def serve(job: Job, connection: Connection, gpu: str | None) -> None:
     """A worker's process, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the driver handles it
@@ -99,21 +103,27 @@ def serve(job: Job, connection: Connection, gpu: str | None) -> None:
     lock = threading.Lock()  # a batch engine asks from a thread of its own
 
     def say(said: Said) -> None:
-        with lock:
-            connection.send(said)
+        try:
+            with lock:
+                connection.send(said)
+        except OSError:
+            raise _DriverGone from None
 
     def more(wait: bool) -> list[Item]:
         say(Asks(wait))
-        return connection.recv()
+        try:
+            return connection.recv()
+        except (EOFError, OSError):
+            raise _DriverGone from None
 
     try:
         with closing(work(job, more)) as messages:
             for message in messages:
                 say(message)
-    except (EOFError, ConnectionError):
-        return  # the driver is gone
+    except _DriverGone:
+        return
     except Exception as error:
-        with suppress(OSError):
+        with suppress(_DriverGone):
             say(end_of(error))
 
 
