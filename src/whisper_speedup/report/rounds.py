@@ -51,7 +51,7 @@ def _sentences(about: Row) -> list[str]:
         f"In each of {numbers.count(count)} rounds every engine decoded {which}, one engine at a time, each in a"
         " process that stayed loaded.",
         "The interval over rounds is where the speed of another such run, of these utterances on this machine, is to be"
-        " expected 95 times of 100.",
+        " expected 95 times of 100 if nothing but rounds differed; starts differ too, so it falls there less often.",
         "The interval over utterances, from the pass over the whole set, says how far it would move with other"
         " utterances of this kind.",
         "Neither says what another machine would give.",
