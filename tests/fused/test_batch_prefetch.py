@@ -50,6 +50,8 @@ def test_nothing_is_taken_before_a_whole_batch_is_ready_unless_no_more_come() ->
         assert waiting.at_least(4) == 3
         assert waiting.take(2, wait=False) == []
         go.set()
+        with waiting.changed:  # two threads work: 1 may be ready, and taken with 0, before 2 is begun
+            assert waiting.changed.wait_for(lambda: len(waiting.ready) == 3, 30)
         assert waiting.take(2, wait=True) == [2, 1]
         assert waiting.take(2, wait=True) == [0]
         assert waiting.take(2, wait=True) == []
