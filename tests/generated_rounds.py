@@ -23,15 +23,18 @@ GPU_DURING = DURING | {
 
 
 def write_rounds(
-    root: Path, made: GeneratedRuns, seconds: dict[str, list[list[float | None]]], name: str = "example", **changes: Any
-) -> Path:
-    """`seconds`: engine to (rounds, clips), the clips being the manifest's first ones; None for no output."""
+    root: Path, made: GeneratedRuns, seconds: dict[str, list[list[float | None]]], name: str = "example",
+    starts: int = 1, **changes: Any
+) -> Path:  # fmt: skip
+    """`seconds`: engine to (rounds of all starts, clips), the clips being the manifest's first; None for no output."""
     build = root / "build" / name
     one = next(iter(seconds.values()))
     count, clips = len(one), len(one[0])
+    each = count // starts
     ids = [row["id"] for row in made.manifest[:clips]]
     rows = [
-        {"round": number, "place": place, "engine": engine, "clip": clip, "seconds": value, "device_seconds": None,
+        {"start": (number - 1) // each + 1, "round": number, "place": place, "engine": engine, "clip": clip,
+         "seconds": value, "device_seconds": None,
          "tokens": None if value is None else 7, "error": None if value is not None else "no numbers."}
         for number in range(1, count + 1)
         for place, engine in enumerate(seconds, 1)
@@ -41,7 +44,7 @@ def write_rounds(
     during = GPU_DURING if made.about[next(iter(seconds))]["device"] == "cuda" else DURING
     about = {
         "profile": name,
-        "rounds": {"count": count, "clips": clips, "seed": 0},
+        "rounds": {"starts": starts, "count": each, "clips": clips, "seed": 0},
         "data_sha256": sha256(build / "data" / "manifest.jsonl"),
         "weights_sha256": weights_sha256(made.model),
         "clips": ids,

@@ -83,7 +83,7 @@ def profile(**report: Any) -> Profile:
                 "warmup": 1,
                 "repeats": 1,
                 "workers": 1,
-                "rounds": {"count": 5, "clips": 4, "seed": 0},
+                "rounds": {"starts": 1, "count": 5, "clips": 4, "seed": 0},
                 "baseline": {
                     "precision": "auto",
                     "grad_mode": "no_grad",

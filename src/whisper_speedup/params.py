@@ -243,9 +243,11 @@ Variant = Annotated[
 
 
 class RoundsParams(Section):
-    """Rounds in which the engines take turns: `count` of them, over `clips` utterances, ordered by `seed`."""
+    """Rounds in which the engines take turns: after each of `starts` starts of their processes `count` of them, over
+    `clips` utterances, ordered by `seed`."""
 
-    count: Annotated[int, Field(ge=2, le=1000)]
+    starts: Annotated[int, Field(ge=1, le=100)]
+    count: Annotated[int, Field(ge=1, le=1000)]
     clips: Annotated[int, Field(ge=1, le=1000)]
     seed: Annotated[int, Field(ge=0)]
 

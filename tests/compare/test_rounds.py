@@ -80,6 +80,16 @@ def test_a_disturbance_in_one_round_does_not_move_the_speedup(here):
     assert metrics["fused.speedup_rounds"] == 3
 
 
+def test_two_starts_give_what_two_starts_can_differ_by(here):
+    # The rounds of a start are alike, so a draw's median is 2, 8 or their mean, as from two rounds in all.
+    slow, fast = [[2.0], [2.0], [2.0], [8.0], [8.0], [8.0]], [[1.0]] * 6
+    metrics, context = compared(generate(1), here, {"huggingface": slow, "fused": fast}, starts=2)
+    assert metrics["fused.speedup_rounds"] == 5
+    assert interval(metrics) == pytest.approx((5 * 2 / 8, 5 * 8 / 2))
+    assert context["rounds"]["rounds"] == {"starts": 2, "count": 3, "clips": 1, "seed": 0}
+    assert context["comparisons"]["fused"]["rounds"]["speedups"] == [2, 2, 2, 8, 8, 8]
+
+
 def test_over_utterances_and_over_rounds_are_apart(here):
     # Utterances differ and rounds do not: an interval over utterances only. And the other way round.
     made = generate(4)
@@ -124,7 +134,9 @@ def test_without_rounds_their_numbers_are_null(here):
         ({"profile": "other"}, "another profile's"),
         ({"engines": {"huggingface": {}}}, "every turn"),
         ({"clips": ["somebody else's"]}, "every turn"),
-        ({"rounds": {"count": 9, "clips": 4, "seed": 0}}, "every turn"),
+        ({"rounds": {"starts": 1, "count": 9, "clips": 4, "seed": 0}}, "every turn"),
+        ({"rounds": {"starts": 2, "count": 4, "clips": 4, "seed": 0}}, "every turn"),  # made in one
+        ({"rounds": {"count": 8, "clips": 4, "seed": 0}}, "every turn"),  # from before starts were counted
     ],
 )
 def test_what_does_not_belong_here_is_refused(here, changes, words):

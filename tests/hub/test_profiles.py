@@ -64,7 +64,10 @@ class Workspace:
 
 @pytest.mark.parametrize(
     ("name", "model", "data", "rounds"),
-    [("paper", LARGE_V2, LIBRISPEECH, {"count": 2, "clips": 2, "seed": 0}), ("dummy", TINY_EN, DUMMY, None)],
+    [
+        ("paper", LARGE_V2, LIBRISPEECH, {"starts": 1, "count": 2, "clips": 2, "seed": 0}),
+        ("dummy", TINY_EN, DUMMY, None),
+    ],
 )
 def test_from_the_hub_to_the_page(
     published: list[Repository], tmp_path: Path, name: str, model: str, data: str, rounds: dict[str, int] | None

@@ -48,6 +48,14 @@ def test_every_mark_lies_in_the_frame_and_no_text_leaves_the_picture(speedups):
     assert root.get("aria-label").startswith(f"Speed of Fused in {len(speedups)} rounds")
 
 
+def test_lines_stand_between_starts():
+    root = ET.fromstring(rounds("Fused", 1, [3.0] * 8, SPANS, starts=4).svg)
+    between = [path.get("d") for path in root.iter("path") if path.get("class") == "between"]
+    assert len(between) == 1
+    assert between[0].count("M") == 3
+    assert root.get("aria-label").startswith("Speed of Fused in 8 rounds after 4 starts: ")
+
+
 def test_a_dot_a_round_at_its_own_speed():
     root = ET.fromstring(rounds("Fused", 1, [2.0, 3.0, 4.0], SPANS).svg)
     titles = [element.text for element in root.iter("{*}title")] or [element.text for element in root.iter("title")]
@@ -88,6 +96,18 @@ def test_the_page_shows_both_intervals_apart_and_says_what_each_means(here):
     assert table["Fastest round"][1] == f"{min(ours['engine_s']):.2f}"
     assert table["Slowest round"][0] == f"{max(ours['baseline_s']):.2f}"
     assert table["95% over rounds"][0] == "\N{EN DASH}"
+
+
+def test_the_page_says_how_often_all_were_started(here):
+    made = generate(13)
+    read, context, metrics = made_page(made, here, some_seconds(made), starts=4)
+    for words in (
+        "All engines were started 4 times, and after each start, in each of 2 rounds, every engine decoded the same",
+        "The interval over starts and their rounds is where the speed of another such run,",
+        "Drawn are starts of all processes and the rounds of each",
+    ):
+        assert words in read.text
+    assert "95% over starts and rounds" in {column.title for column in part(context, metrics).table}
 
 
 def test_who_was_left_out_is_said_above_the_numbers(here):

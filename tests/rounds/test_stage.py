@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.test_benchmark import profile  # noqa: F401  (a fixture)
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.measure.sampler import Sampler
 from whisper_speedup.params import Params, Profile, RoundsParams
 from whisper_speedup.rounds import stage
 from whisper_speedup.rounds.order import orders
@@ -19,10 +21,11 @@ ENGINES = ["huggingface", "fused", "kernl"]
 class Workers:
     """Stand-ins for the processes: a log of what was asked, answers without an engine."""
 
-    def __init__(self, no_room: tuple[str, ...] = (), dies: str | None = None) -> None:
+    def __init__(self, dies: str | None = None, **room: int) -> None:
+        """`room`: how many starts of an engine find room; all of who is not named."""
         self.log: list[tuple[str, str]] = []
         self.clips: list[str] = []
-        self.no_room, self.dies = no_room, dies
+        self.room, self.dies = room, dies
 
     def start(self, engine: str) -> Any:
         workers = self
@@ -33,11 +36,12 @@ class Workers:
                 if request["do"] == "load":
                     assert request["engine"] == engine
                     workers.clips = request["clips"]
-                    if engine in workers.no_room:
+                    if workers.log.count((engine, "load")) > workers.room.get(engine, 100):
                         return {"no_room": f"{engine} needs more."}
                     return {"loaded": {"settings": {}, "threads": 1}}
                 if request["do"] == "end":
-                    return {"about": {"memory": {}}}
+                    about = {"memory": {}, "conditions": Sampler(torch.device("cpu")).summary(), "waiting": {}}
+                    return {"about": about}
                 if engine == workers.dies:
                     raise EngineLost(f"the process of {engine} ended.")
                 row = {"seconds": 1.0, "device_seconds": None, "tokens": 3, "error": None}
@@ -51,7 +55,7 @@ class Workers:
 
 
 def run(content: Profile, workers: Workers, monkeypatch: pytest.MonkeyPatch, **rounds: Any) -> dict[str, Any]:
-    asked = RoundsParams(**{"count": 3, "clips": 2, "seed": 0, **rounds})
+    asked = RoundsParams(**{"starts": 1, "count": 3, "clips": 2, "seed": 0, **rounds})
     measure = content.measure.model_copy(update={"rounds": asked})
     monkeypatch.setattr(stage, "start", workers.start)
     folder = stage.run(content.model_copy(update={"measure": measure}), "p", PARAMS)
@@ -69,20 +73,45 @@ def test_each_engine_loads_once_and_then_they_take_turns(
         *((engine, "end") for engine in ENGINES), *((engine, "close 10") for engine in ENGINES),
     ]  # fmt: skip
     rows = found["rows"]
-    assert [(row["round"], row["place"], row["engine"], row["clip"]) for row in rows[:2]] == [
-        (1, 1, turns[0][0], found["about"]["clips"][0]), (1, 1, turns[0][0], found["about"]["clips"][1]),
+    assert [tuple(row[key] for key in ("start", "round", "place", "engine", "clip")) for row in rows[:2]] == [
+        (1, 1, 1, turns[0][0], found["about"]["clips"][0]), (1, 1, 1, turns[0][0], found["about"]["clips"][1]),
     ]  # fmt: skip
     assert [row["engine"] for row in rows[::2]] == [engine for engine, _ in turns]
     about = found["about"]
-    assert about["rounds"] == {"count": 3, "clips": 2, "seed": 0}
+    assert about["rounds"] == {"starts": 1, "count": 3, "clips": 2, "seed": 0}
     assert set(about["engines"]) == set(ENGINES)
     assert about["left_out"] == {}
     assert len(about["data_sha256"]) == len(about["weights_sha256"]) == 64
     assert "b" not in about["clips"]  # the broken file
 
 
+def test_every_start_loads_anew_and_the_rounds_go_on(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    workers = Workers()
+    rows = run(profile, workers, monkeypatch, starts=3, count=2)["rows"]
+    assert [workers.log.count((engine, "load")) for engine in ENGINES] == [3, 3, 3]
+    closed = [place for place, (_, what) in enumerate(workers.log) if what.startswith("close")]
+    started = [place for place, (_, what) in enumerate(workers.log) if what == "start"]
+    assert max(closed[:3]) < min(started[3:6])  # one start at a time is in memory
+    found = [(row["start"], row["round"], row["engine"]) for row in rows[::2]]
+    assert found == [
+        (number // 2 + 1, number + 1, engine) for number, order in enumerate(orders(ENGINES, 6, 0)) for engine in order
+    ]
+
+
+def test_who_does_not_fit_once_is_left_out_of_all_starts(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:  # fmt: skip
+    workers = Workers(fused=1)
+    found = run(profile, workers, monkeypatch, starts=3)
+    assert found["about"]["left_out"] == {"fused": "fused needs more."}
+    assert set(found["about"]["engines"]) == {row["engine"] for row in found["rows"]} == {"huggingface", "kernl"}
+    assert workers.log.count(("fused", "start")) == 2
+
+
 def test_who_does_not_fit_is_left_out(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    workers = Workers(no_room=("fused",))
+    workers = Workers(fused=0)
     found = run(profile, workers, monkeypatch)
     assert found["about"]["left_out"] == {"fused": "fused needs more."}
     assert {row["engine"] for row in found["rows"]} == {"huggingface", "kernl"}
@@ -93,7 +122,7 @@ def test_who_does_not_fit_is_left_out(profile: Profile, monkeypatch: pytest.Monk
 def test_too_few_that_fit_are_refused(
     profile: Profile, monkeypatch: pytest.MonkeyPatch, no_room: tuple[str, ...]  # noqa: F811
 ) -> None:  # fmt: skip
-    workers = Workers(no_room=no_room)
+    workers = Workers(**dict.fromkeys(no_room, 0))
     with pytest.raises(UserError, match=r"set measure\.rounds to null"):
         run(profile, workers, monkeypatch)
     assert not Path("build/p/rounds").exists()

@@ -18,6 +18,7 @@ from whisper_speedup.files import read_json, read_jsonl
 class Turn(BaseModel):
     """A row of rounds.jsonl: one clip that one engine decoded in its turn."""
 
+    start: int
     round: int
     engine: str
     clip: str
@@ -29,7 +30,8 @@ class Turn(BaseModel):
 
 @dataclass(frozen=True)
 class Rounds:
-    """rounds.json, and the seconds of each engine: shape (rounds, clips), NaN where a clip has no output."""
+    """rounds.json, and the seconds of each engine: shape (rounds of all starts, clips), NaN where a clip has no
+    output."""
 
     about: dict[str, Any]
     seconds: dict[str, statistics.Array]
@@ -60,10 +62,12 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
 
     The speedup is the median of the rounds' own. Work of others slows one engine in one round and then lets go: a sum
     over rounds would be moved by it, and its interval too narrow. The interval is where another run's median would
-    fall, for that is what a reader compares it with (docs/clock.md has both, and what repeated runs gave).
+    fall, for that is what a reader compares it with (docs/clock.md has both, and what repeated runs gave); starts are
+    drawn, and the rounds of each.
 
     Over the clips that both decoded in every round. `baseline_s` and `engine_s` are sums over those clips, one a round,
-    `speedups` their ratios, and `whole_set` is the speedup of the same clips in the pass over the whole set.
+    `speedups` their ratios in the order of time, and `whole_set` is the speedup of the same clips in the pass over the
+    whole set.
     """
     nothing = dict.fromkeys(("speedup_rounds", "speedup_rounds_low", "speedup_rounds_high"))
     if rounds is None or not {baseline.engine, run.engine} <= set(rounds.seconds):
@@ -73,7 +77,7 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
     if not both.any():
         return nothing, None
     before, after = before[:, both].sum(axis=1), after[:, both].sum(axis=1)
-    interval = statistics.repeat_interval(before / after)
+    interval = statistics.repeat_interval((before / after).reshape(rounds.about["rounds"]["starts"], -1))
     clips = {clip for clip, kept in zip(rounds.about["clips"], both, strict=True) if kept}
     return {
         "speedup_rounds": float(np.median(before / after)),
@@ -100,12 +104,15 @@ def _seconds(path: Path, about: Mapping[str, Any], again: str) -> dict[str, stat
     try:
         turns = [Turn.model_validate(row) for row in read_jsonl(path)]
         clips = {clip: place for place, clip in enumerate(about["clips"])}
-        count = about["rounds"]["count"]
+        starts, each = about["rounds"]["starts"], about["rounds"]["count"]
+        count = starts * each
         found = {engine: np.full((count, len(clips)), np.nan) for engine in about["engines"]}
         seen = set()
         for turn in turns:
             place = (turn.engine, turn.round, turn.clip)
             if place in seen or not 1 <= turn.round <= count or (turn.seconds is not None and turn.seconds <= 0):
+                raise ValueError
+            if turn.start != (turn.round - 1) // each + 1:
                 raise ValueError
             seen.add(place)
             if turn.seconds is not None:

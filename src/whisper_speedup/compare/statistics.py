@@ -58,19 +58,27 @@ def median_interval(
 def repeat_interval(
     values: Array, resamples: int = RESAMPLES, seed: int = SEED, level: float = LEVEL
 ) -> tuple[float, float] | None:
-    """Where the median of another `count` values like these, shape (count,) and above zero, is to be expected.
+    """Where the median of another such array is to be expected; `values` has shape (starts, rounds), all above zero.
 
     `median_interval` says where the truth is. Another run's median strays from it as much as this one's did, so two
     medians are drawn, and the interval is this run's median times what their ratio may be: about sqrt(2) as wide, as
-    the repeatability limit of ISO 5725-6 is, and as far up as down. None for fewer than two values.
+    the repeatability limit of ISO 5725-6 is, and as far up as down. Drawn are starts, and of each that is drawn its
+    rounds (a two-stage bootstrap), for the rounds of one start are more alike than those of two. The tails go by the
+    number of starts; with one start, which says nothing of others, by its rounds. None for a single value.
     """
-    count = len(values)
-    if count < 2:
+    starts, rounds = values.shape
+    if values.size < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(0, count, size=(2, resamples, count))
-    one, other = np.median(values[drawn], axis=2)
-    tail = tail_share(count, level)
-    low, high = float(np.median(values)) * np.quantile(one / other, [tail, 1 - tail])
+    random = np.random.default_rng(seed)
+    chunk = max(1, _DRAWS_AT_ONCE // (2 * values.size))
+    ratios = np.empty(resamples)
+    for begin in range(0, resamples, chunk):
+        shape = (2, min(chunk, resamples - begin), starts)
+        drawn = values[random.integers(0, starts, shape)[..., None], random.integers(0, rounds, (*shape, rounds))]
+        one, other = np.median(drawn.reshape(*shape[:2], values.size), axis=2)
+        ratios[begin : begin + shape[1]] = one / other
+    tail = tail_share(starts if starts > 1 else rounds, level)
+    low, high = float(np.median(values)) * np.quantile(ratios, [tail, 1 - tail])
     return float(low), float(high)
 
 

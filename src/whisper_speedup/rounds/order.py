@@ -20,7 +20,7 @@ def subset(rows: list[Row], count: int) -> list[Row]:
 
 
 def orders(engines: list[str], count: int, seed: int) -> list[list[str]]:
-    """The engines' order in each of `count` rounds.
+    """The engines' order in each of `count` rounds, those of all starts counted.
 
     As many rounds as there are engines make a block, in which each engine comes first once, second once, and so on;
     each block begins from another shuffle, so that nobody always follows the same engine.

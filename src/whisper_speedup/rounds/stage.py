@@ -1,4 +1,4 @@
-"""The stage `rounds`: start one process for each engine, let them take turns, write what each turn took.
+"""The stage `rounds`: start a process for each engine and let them take turns, a few times over; write each turn.
 
 On a GPU the processes hold their weights, caches and CUDA contexts at the same time, which is the price of turns that
 do not load anew. An engine that does not fit beside those before it is left out, and rounds.json says so.
@@ -20,6 +20,7 @@ from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.params import BASELINE, Params, Profile, RoundsParams
 from whisper_speedup.progress import track
 from whisper_speedup.rounds.order import orders, subset
+from whisper_speedup.rounds.starts import together
 
 COMMAND = [sys.executable, "-m", "whisper_speedup.rounds.worker"]
 # Seconds to wait for an answer. Genuine Kernl warms up for a quarter of an hour, and is known to hang.
@@ -29,9 +30,10 @@ LIMITS_S = {"load": 10800.0, "turn": 7200.0, "end": 120.0}
 def run(profile: Profile, profile_name: str, params: Params, build: Path = Path("build")) -> Path:
     """Let the baseline and the engines of `params` take turns; writes build/PROFILE/rounds/ and returns that folder.
 
-    rounds.jsonl has a row for each decoded clip, in the order of time: `round, place` (from 1), `engine, clip, seconds,
-    device_seconds, tokens, error`. rounds.json has what they were made with, each engine's conditions, and who was
-    `left_out`. Both are empty with `measure.rounds: null`. Raises UserError; nothing is written then.
+    rounds.jsonl has a row for each decoded clip, in the order of time: `start, round, place` (from 1; rounds count over
+    all starts), `engine, clip, seconds, device_seconds, tokens, error`. rounds.json has what they were made with, each
+    engine's conditions, and who was `left_out`. Both are empty with `measure.rounds: null`. Raises
+    UserError; nothing is written then.
     """
     folder = build / profile_name
     asked = profile.measure.rounds
@@ -68,12 +70,36 @@ def take_turns(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rows of all turns; `engines` (what each says of itself) and `left_out` (why). Raises UserError.
 
-    One engine works at a time: the next is asked only when the one before has answered.
+    All processes are started `asked.starts` times, for a start draws memory layout and the like anew, and the rounds of
+    one start share them. Who finds no room once is left out of them all.
+    """
+    rows: list[dict[str, Any]] = []
+    told: dict[str, list[dict[str, Any]]] = {}
+    left_out: dict[str, str] = {}
+    for number in range(1, asked.starts + 1):
+        candidates = [engine for engine in engines if engine not in left_out]
+        found, about = one_start(candidates, request, asked, number, left_out)
+        rows += found
+        for engine, said in about.items():
+            told.setdefault(engine, []).append(said)
+    rows = [row for row in rows if row["engine"] not in left_out]
+    return rows, {
+        "engines": {engine: together(said) for engine, said in told.items() if engine not in left_out},
+        "left_out": left_out,
+    }
+
+
+def one_start(
+    engines: list[str], request: dict[str, Any], asked: RoundsParams, number: int, left_out: dict[str, str]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Start number `number` (from 1) of the processes: the rows of its turns, and what each engine says of itself.
+
+    Adds to `left_out`. One engine works at a time: the next is asked only when the one before has answered.
     """
     workers: dict[str, Partner] = {}
     about: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
+    here = "rounds" if asked.starts == 1 else f"rounds, start {number} of {asked.starts}"
     patience_s = 0.0
     try:
         for engine in engines:
@@ -85,7 +111,7 @@ def take_turns(
             else:
                 about[engine] = answer["loaded"]
             print(
-                f"rounds: {engine} {'is left out' if engine in left_out else 'is ready'}", file=sys.stderr, flush=True
+                f"{here}: {engine} {'is left out' if engine in left_out else 'is ready'}", file=sys.stderr, flush=True
             )
         if BASELINE in left_out or len(workers) < 2:
             why = next(iter(left_out.values()), "params.yaml names no engine beside it")
@@ -93,19 +119,23 @@ def take_turns(
                 "rounds need the baseline and another engine in memory at the same time, and only"
                 f" {next(iter(workers), 'none')} fits ({why.removesuffix('.')}): set measure.rounds to null."
             )
-        turns = [(number, place, engine)
-                 for number, order in enumerate(orders(list(workers), asked.count, asked.seed), 1)
-                 for place, engine in enumerate(order, 1)]  # fmt: skip
-        for number, place, engine in track(turns, "rounds", "turn"):
+        # Of all starts together, so that who comes first, second and so on is even over them.
+        order = orders(list(workers), asked.starts * asked.count, asked.seed)
+        first = (number - 1) * asked.count
+        turns = [(one, place, engine)
+                 for one in range(first + 1, first + asked.count + 1)
+                 for place, engine in enumerate(order[one - 1], 1)]  # fmt: skip
+        for one, place, engine in track(turns, here, "turn"):
             answer = workers[engine].ask({"do": "turn"}, LIMITS_S["turn"])
-            rows += [{"round": number, "place": place, "engine": engine, **row} for row in answer["rows"]]
+            where = {"start": number, "round": one, "place": place, "engine": engine}
+            rows += [where | row for row in answer["rows"]]
         for engine, worker in workers.items():
             about[engine] |= worker.ask({"do": "end"}, LIMITS_S["end"])["about"]
         patience_s = 10.0
     finally:
         for worker in workers.values():
             worker.close(patience_s)
-    return rows, {"engines": about, "left_out": left_out}
+    return rows, about
 
 
 def start(engine: str) -> Partner:

@@ -33,8 +33,9 @@ class Span:
     high: float | None
 
 
-def rounds(label: str, place: int, speedups: list[float], spans: list[Span]) -> Drawing:
-    """One engine's rounds. `place` is its colour; `spans` stand to the right, in this order."""
+def rounds(label: str, place: int, speedups: list[float], spans: list[Span], starts: int = 1) -> Drawing:
+    """One engine's rounds, those of each of `starts` starts between lines. `place` is its colour; `spans` stand to the
+    right, in this order."""
     ends = [end for span in spans for end in (span.value, span.low, span.high) if end is not None]
     least, most = min([*speedups, *ends]), max([*speedups, *ends])
     room = 0.08 * (most - least) or 0.05 * most
@@ -44,7 +45,12 @@ def rounds(label: str, place: int, speedups: list[float], spans: list[Span]) -> 
     across = [(float(one), str(one)) for one in range(1, len(speedups) + 1) if (one - 1) % every == 0]
     up = [(value, f"{value:g}{numbers.TIMES}") for value in ticks_between(y)]
     parts = frame(x, y, across, up, "", f"speed, {numbers.TIMES} the baseline")
-    parts.append(text((LEFT + _DOTS_END) / 2, BOTTOM + 44, "round", "title", "middle"))
+    each = len(speedups) // starts
+    between = "".join(f"M{n(x(start * each + 0.5))} {TOP}V{BOTTOM}" for start in range(1, starts))
+    if between:
+        parts.append(f'<path class="between" d="{between}"/>')
+    across_title = "round" if starts == 1 else "round (a line: all engines started anew)"
+    parts.append(text((LEFT + _DOTS_END) / 2, BOTTOM + 44, across_title, "title", "middle"))
     parts.append(text((_DOTS_END + RIGHT) / 2, BOTTOM + 44, "95% interval over", "title", "middle"))
     parts.append(f'<path class="axis" d="M{_DOTS_END} {TOP}V{BOTTOM}"/>')
     dots = [(x(one), y(value), f"round {one}: {numbers.times(value)}") for one, value in enumerate(speedups, 1)]
@@ -52,9 +58,10 @@ def rounds(label: str, place: int, speedups: list[float], spans: list[Span]) -> 
     for number, span in enumerate(spans):
         at = _DOTS_END + (RIGHT - _DOTS_END) * (number + 0.5) / len(spans)
         parts += _span(span, at, y, place, dashed=number % 4)
+    after = "" if starts == 1 else f" after {numbers.plural(starts, 'start')}"
     said = ", ".join(f"{span.name} {_said(span)}" for span in spans)
     alt = (
-        f"Speed of {label} in {numbers.plural(len(speedups), 'round')}: {numbers.times(min(speedups))} to"
+        f"Speed of {label} in {numbers.plural(len(speedups), 'round')}{after}: {numbers.times(min(speedups))} to"
         f" {numbers.times(max(speedups))}. {said}."
     )
     return Drawing(label, "", svg(parts, alt), [], "mark")
