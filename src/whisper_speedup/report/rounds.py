@@ -27,9 +27,8 @@ class Rounds:
 def rounds(context: Row, metrics: Row) -> Rounds | None:
     """None for results without rounds."""
     about, baseline = context.get("rounds"), context["baseline"]
-    found = {
-        engine: pair["rounds"] for engine, pair in context["comparisons"].items() if pair.get("rounds") is not None
-    }
+    pairs = {engine: context["comparisons"][engine] for engine in context["engines"] if engine != baseline}
+    found = {engine: pair["rounds"] for engine, pair in pairs.items() if pair.get("rounds") is not None}
     if not about or not found:
         return None
     drawings = [
