@@ -14,7 +14,8 @@ def measure_params(
     `layers`: of the fused engine. `slots`: fused_batch's."""
     return MeasureParams.model_validate(
         {
-            "device": device, "threads": None, "warmup": 1, "repeats": 1, "workers": 1, "rounds": None,
+            "device": device, "threads": None, "warmup": 1, "repeats": 1, "workers": 1, "features": "cpu",
+            "rounds": None,
             "baseline": {
                 "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
             },

@@ -83,6 +83,7 @@ def profile(**report: Any) -> Profile:
                 "warmup": 1,
                 "repeats": 1,
                 "workers": 1,
+                "features": "cpu",
                 "rounds": {"starts": 1, "count": 5, "clips": 4, "seed": 0},
                 "baseline": {
                     "precision": "auto",

@@ -247,7 +247,7 @@ def test_the_header_says_what_the_rows_depend_on(profile: Profile, monkeypatch: 
         "source_sha256",
     )
     assert {name: kept.pop(name) for name in same} == {name: run[name] for name in same}
-    assert kept == {"generation": profile.generation.model_dump(), "repeats": 3, "warmup": 5}
+    assert kept == {"generation": profile.generation.model_dump(), "repeats": 3, "warmup": 5, "features": "cpu"}
 
 
 class NaNs(Counting):

@@ -86,7 +86,7 @@ def _decode(
         engine_name,
         create,
         Checked(model_dir),
-        Clips(manifest_path),
+        Clips(manifest_path, measure.features),
         warmup=[Item(-1, row) for row in islice(index.readable(), max(measure.warmup, BREAKDOWN) + ENOUGH)],
         extras=variant is None,
     )
@@ -117,6 +117,7 @@ def _decode(
             }
             asked: dict[str, Any] = {
                 "generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup,
+                "features": measure.features,
             }  # fmt: skip
             if loaded["elsewhere"] is not None:
                 asked["elsewhere"] = loaded["elsewhere"]
@@ -131,6 +132,7 @@ def _decode(
                 **made_with,
                 "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
                 "profile": profile_name,
+                "features": measure.features,
                 "device_name": loaded["device_name"],
                 "load_s": loaded["load_s"],
                 "warmup_s": loaded["warmup_s"],

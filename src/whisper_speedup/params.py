@@ -264,6 +264,7 @@ class MeasureParams(Section):
 
     `workers`: how many decode at the same time, each with a GPU of its own or its share of the processor's cores;
     `auto` is one a GPU, and 1 decodes in the stage's own process.
+    `features`: where log-mel features are computed, outside the timed region: `cpu`, or `device`, the engine's.
     `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
     `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
     """
@@ -273,6 +274,7 @@ class MeasureParams(Section):
     warmup: Annotated[int, Field(ge=1, le=100)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
     workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)]
+    features: Literal["cpu", "device"]
     rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams

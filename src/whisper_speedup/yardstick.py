@@ -109,6 +109,7 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
         "baseline": measure.baseline.model_dump(),
         "device": measure.device,
         "threads": measure.threads,
+        "features": measure.features,
         "environment": fingerprint(),
         "data_sha256": sha256(folder / "data" / "manifest.jsonl"),
         "weights_sha256": weights_sha256(read_json(folder / "model.json")),

@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
-from whisper_speedup.audio.features import log_mel
+from whisper_speedup.audio.features import features_on, log_mel
 
 
 @pytest.mark.parametrize("mels", [80, 128])
@@ -16,6 +17,25 @@ def test_features_are_what_the_encoder_takes(tone: Callable[..., np.ndarray], me
     assert features.dtype == torch.float32
     assert features.device.type == "cpu"
     assert torch.isfinite(features).all()
+
+
+@pytest.mark.parametrize("where", ["cpu", "device"])
+def test_on_a_cpu_both_places_are_the_same(tone: Callable[..., np.ndarray], where: Literal["cpu", "device"]) -> None:
+    audio, extractor = tone(2.0), WhisperFeatureExtractor()
+    assert torch.equal(features_on(torch.device("cpu"), audio, extractor, where), log_mel(audio, extractor))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mels", [80, 128])
+def test_on_a_gpu_they_differ_in_their_last_bits_alone(tone: Callable[..., np.ndarray], mels: int) -> None:
+    audio, extractor = tone(7.3, hertz=433), WhisperFeatureExtractor(feature_size=mels)
+    device = torch.device("cuda")
+    moved, there = (features_on(device, audio, extractor, where) for where in ("cpu", "device"))
+    assert there.device.type == moved.device.type == "cuda"
+    assert there.dtype == torch.float32
+    # log10 of a power that is within 1e-4 of the CPU's, a quarter of it: of silence's floor even less.
+    assert torch.allclose(there, moved, atol=1e-4, rtol=0)
+    assert torch.equal(there, features_on(device, audio, extractor, "device"))
 
 
 def test_a_tone_is_where_it_should_be(tone: Callable[..., np.ndarray]) -> None:

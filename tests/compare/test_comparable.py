@@ -121,6 +121,16 @@ def round_warned(made, turns=None, left_out=None, found=None):
     return round_warnings(runs, Rounds({"engines": engines, "left_out": left_out or {}}, {}), found or {})
 
 
+def test_features_from_two_places():
+    made = generate(1, cuda=True)
+    for about in made.about.values():
+        about["features"] = "cpu"
+    made.about["fused"]["features"] = "device"
+    assert warned(made) == [
+        "fused and huggingface were given features that were computed elsewhere (measure.features device against cpu)."
+    ]
+
+
 def test_rounds_like_the_runs_give_no_warning():
     assert round_warned(generate(1, cuda=True)) == []
     assert round_warnings([], None, {}) == []

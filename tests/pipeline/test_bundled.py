@@ -111,7 +111,7 @@ def test_run_json_follows_the_contract(workspace: Path, engine: str) -> None:
         "engine", "settings", "model", "profile", "device", "device_name", "dtype", "threads", "load_s", "warmup_s",
         "decode_s", "resumed_from", "memory", "environment", "started", "conditions", "data_sha256", "weights_sha256",
         "prompt", "step_floor", "breakdown", "model_sha256", "source_sha256", "results_sha256", "energy",
-        "throughput", "workers",
+        "throughput", "workers", "features",
     }  # fmt: skip
     assert (run["engine"], run["profile"], run["device"], run["dtype"], run["threads"]) == (
         engine, "bundled", "cpu", "float32", 1,

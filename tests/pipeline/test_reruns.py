@@ -158,6 +158,7 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         (("generation", "num_beams"), 3, DECODED),
         (("generation", "max_length"), 40, DECODED),
         (("measure", "repeats"), 2, TIMED),
+        (("measure", "features"), "device", DECODED),
         (("measure", "rounds", "starts"), 3, ["environment", "rounds", "compare", "report"]),
         (
             ("measure", "baseline", "reorder_fix"),

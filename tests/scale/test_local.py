@@ -19,10 +19,10 @@ from whisper_speedup.scale.local import Clips, Recorded
 def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None:
     path = Path("build/p/data/manifest.jsonl")
     row = manifest.read(path)[3]
-    here = Clips(path).open(Path("weights"), torch.device("cpu"))
-    elsewhere = Clips(Path("/not/here/manifest.jsonl"))
+    here = Clips(path, "cpu").open(Path("weights"), torch.device("cpu"))
+    elsewhere = Clips(Path("/not/here/manifest.jsonl"), "cpu")
     assert not elsewhere.visible()
-    assert Clips(path).visible()
+    assert Clips(path, "cpu").visible()
     sent = benchmark._with_audio(3, row, path)
     features = elsewhere.open(Path("weights"), torch.device("cpu"))(sent)
     assert torch.equal(features, here(Item(3, row)))

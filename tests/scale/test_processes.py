@@ -52,7 +52,7 @@ def test_a_killed_worker_costs_nothing(
 def test_a_workers_refusal_reaches_the_driver(profile: Profile) -> None:
     Path("refuses").touch()
     path = Path("build/p/data/manifest.jsonl")
-    job = Job(profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(path))
+    job = Job(profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(path, "cpu"))
     ours, theirs = multiprocessing.Pipe()
     before = signal.getsignal(signal.SIGINT)
     try:
@@ -78,7 +78,11 @@ def test_an_engines_broken_pipe_is_told_and_not_taken_for_a_driver_that_is_gone(
 
     monkeypatch.setattr(Hearing, "load", load)
     job = Job(
-        profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(Path("build/p/data/manifest.jsonl"))
+        profile,
+        "hearing",
+        maker(Path.cwd()),
+        Checked(Path("weights")),
+        Clips(Path("build/p/data/manifest.jsonl"), "cpu"),
     )
     ours, theirs = multiprocessing.Pipe()
     before = signal.getsignal(signal.SIGINT)

@@ -94,6 +94,9 @@ def _against(baseline: Run, run: Run) -> Iterator[str]:
         if ours != theirs:
             yield f"{pair} ran on different {words} ({ours} against {theirs})."
             break
+    ours, theirs = run.about.get("features"), baseline.about.get("features")
+    if ours != theirs:
+        yield f"{pair} were given features that were computed elsewhere (measure.features {ours} against {theirs})."
     if run.about.get("prompt") != baseline.about.get("prompt"):
         yield f"{pair} were prompted differently ({run.about.get('prompt')} against {baseline.about.get('prompt')})."
     yield from _clocks(pair, run.about, baseline.about, "ran")

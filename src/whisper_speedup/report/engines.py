@@ -45,6 +45,8 @@ def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]
         Figures("Median", middle.unit, middle.cells[: len(names)]),
         Figures("95th percentile", middle.unit, middle.cells[len(names) :]),
         Figures("RTFx", f"{numbers.TIMES} real time", numbers.number_column(of("rtfx")).cells),
+        *([Figures("RTFx, all counted", f"{numbers.TIMES} real time", numbers.number_column(of("wall_rtfx")).cells)]
+          if _once(context) and any(value is not None for value in of("wall_rtfx")) else []),
         Figures("One token" if fitted else "One step", steps.unit, steps.cells),
         _figures("Warm-up", warmup),
         *([Figures("Energy, GPU board", "Wh for an hour of audio", numbers.number_column(energy).cells)]
@@ -53,6 +55,11 @@ def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]
         Figures("Texts that differ", "of those compared", _differing(context, metrics, "different")),
         Figures("WER", "%", numbers.number_column(wer, decimals=2).cells),
     ]  # fmt: skip
+
+
+def _once(context: Row) -> bool:
+    """Whether each utterance was decoded once: else the time from audio to text holds its repeats."""
+    return bool(context["profile"]["content"]["measure"]["repeats"] == 1)
 
 
 def _figures(title: str, column: Column) -> Figures:

@@ -24,7 +24,7 @@ from transformers import WhisperFeatureExtractor
 
 from whisper_speedup import device as devices
 from whisper_speedup.audio import manifest
-from whisper_speedup.audio.features import log_mel
+from whisper_speedup.audio.features import features_on
 from whisper_speedup.decoding import warm_up
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.protocol import Elsewhere, Engine
@@ -96,7 +96,8 @@ class Worker:
         clips = [rows[name] for name in self.request["clips"]]
         # All read before any is timed, so that a turn is decoding and nothing else.
         self.features = {
-            row.id: log_mel(manifest.load_audio(path, row), extractor).to(self.device) for row in clips
+            row.id: features_on(self.device, manifest.load_audio(path, row), extractor, measure.features)
+            for row in clips
         }  # fmt: skip
         begin = time.perf_counter()
         self.engine.load(model_dir, profile.generation, self.device)

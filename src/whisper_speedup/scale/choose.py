@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -32,7 +31,7 @@ def crew_for(
 
         asked = None if measure.workers == "auto" else measure.workers
         actors = RayActors(ray_address, measure.device, asked)
-        source = Clips(Path(os.path.abspath(job.source.manifest))) if isinstance(job.source, Clips) else job.source
+        source = job.source.absolute() if isinstance(job.source, Clips) else job.source
         actors.job = replace(job, weights=elsewhere, source=source, threads=actors.threads)
         return Crew(actors, actors.size, items, source_sha256(job.engine))
     size, gpus = local_workers(measure)

@@ -1,9 +1,9 @@
 """Speech and weights for a worker: where the driver sees them, or brought to a machine that does not."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,9 +14,17 @@ from whisper_speedup.params import Bundled, Hub, Local, Synthetic
 
 @dataclass(frozen=True)
 class Clips:
-    """The clips of a manifest. A clip that an item does not bring along is read from beside the manifest."""
+    """The clips of a manifest. A clip that an item does not bring along is read from beside the manifest.
+
+    `features`: where they are computed, as `measure.features` says.
+    """
 
     manifest: Path
+    features: Literal["cpu", "device"]
+
+    def absolute(self) -> "Clips":
+        """The same for a process that runs in another folder."""
+        return replace(self, manifest=Path(os.path.abspath(self.manifest)))
 
     def visible(self) -> bool:
         """Whether this machine sees the manifest's folder."""
@@ -27,13 +35,14 @@ class Clips:
         from transformers import WhisperFeatureExtractor
 
         from whisper_speedup.audio import manifest
-        from whisper_speedup.audio.features import log_mel
+        from whisper_speedup.audio.features import features_on
 
         extractor = WhisperFeatureExtractor.from_pretrained(model_dir)
 
         def features_of(item: Item) -> torch.Tensor:
             content = manifest.read_audio(self.manifest, item.row) if item.audio is None else item.audio
-            return log_mel(manifest.samples_of(content, self.manifest, item.row), extractor).to(device)
+            audio = manifest.samples_of(content, self.manifest, item.row)
+            return features_on(device, audio, extractor, self.features)
 
         return features_of
 
