@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,12 +90,14 @@ def test_the_step_behind_the_end_changes_nothing(emulated_launch: OneLaunch) -> 
 
 
 @pytest.fixture
-def hopper(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def hopper(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     gpu = SimpleNamespace(
         name="NVIDIA Fake", major=9, minor=0, multi_processor_count=132, shared_memory_per_block_optin=SHARED
     )
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
-    return gpu
+    one_launch._launch.cache_clear()
+    yield gpu
+    one_launch._launch.cache_clear()
 
 
 def settings_of(beams: int, prompt: tuple[int, ...] = (START,)) -> tuple[Any, DecodingSettings]:
@@ -120,8 +123,10 @@ def test_what_nvrtc_refuses_is_said_once_and_the_chain_runs(
     hopper: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     def refuse(plan: Any) -> None:
+        tried.append(plan)
         raise error
 
+    tried = []
     monkeypatch.setattr(one_launch, "compiled", refuse)
     monkeypatch.setattr(torch.cuda, "device", lambda device: torch.no_grad())
     model, settings = settings_of(2)
@@ -135,6 +140,21 @@ def test_what_nvrtc_refuses_is_said_once_and_the_chain_runs(
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(UserError, match=r"measure\.fused\.layers is persistent, but NVRTC .*: say auto or triton\."):
         fused("persistent")._one_launch(model, settings, HALF)
+    assert len(tried) == 1
+
+
+def test_a_full_gpu_refuses_nothing_for_good(hopper: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(launch: Any, device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(torch.cuda, "device", lambda device: torch.no_grad())
+    monkeypatch.setattr(one_launch, "compiled", lambda plan: len)
+    monkeypatch.setattr(one_launch, "probe", full)
+    model, settings = settings_of(2)
+    with pytest.raises(torch.OutOfMemoryError):
+        make_one_launch(model.config, settings, CPU, HALF)
+    monkeypatch.setattr(one_launch, "probe", lambda launch, device: None)
+    assert make_one_launch(model.config, settings, CPU, HALF).launch is len
 
 
 def fused(layers: Any) -> Fused:
@@ -158,7 +178,6 @@ def test_a_launch_that_gives_up_is_one_sentence() -> None:
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     engine = fused("auto")
-    engine.settings["on"] = ["kernels"]
     for gave_up, error in ((True, EngineLost), (False, RuntimeError)):
         engine.model = SimpleNamespace(generate=generate, warm_up=generate, gave_up=lambda gave_up=gave_up: gave_up)
         for call in (engine.generate, engine.warm_up):

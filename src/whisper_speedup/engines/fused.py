@@ -4,8 +4,8 @@ A rung of the ladder is the same engine with some of its parts left out: fused/s
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,8 @@ from whisper_speedup.device import check_memory
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import EngineLost, UserError
-from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
+from whisper_speedup.errors import UserError
+from whisper_speedup.fused.device_checks import check_device, giving_up_told, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
@@ -140,32 +140,23 @@ class Fused:
         self, model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype
     ) -> "tuple[OneLaunch | None, str | None]":
         """All layers in one launch, compiled, or why they are to run or can only run as Triton kernels."""
-        from whisper_speedup.fused.one_launch import NoOneLaunch, RefusedLaunch, make_one_launch
+        from whisper_speedup.fused.one_launch import NoOneLaunch, make_one_launch, one_launch_or_why
 
-        asked = self.params.layers
+        asked, eps = self.params.layers, model.model.decoder.layer_norm.eps
         if asked == "triton":
             return None, "measure.fused.layers is triton"
+        if asked == "auto":
+            return one_launch_or_why(
+                model.config, settings, self.device, dtype, eps, lambda line: print(line, file=sys.stderr, flush=True)
+            )
         try:
-            return make_one_launch(model.config, settings, self.device, dtype, model.model.decoder.layer_norm.eps), None
+            return make_one_launch(model.config, settings, self.device, dtype, eps), None
         except NoOneLaunch as why:
-            if asked == "persistent":
-                raise UserError(f"measure.fused.layers is persistent, but {why}: say auto or triton.") from None
-            if isinstance(why, RefusedLaunch):
-                print(f"the decoder's layers run as Triton kernels and not in one launch: {why}",
-                      file=sys.stderr, flush=True)  # fmt: skip
-            return None, str(why)
+            raise UserError(f"measure.fused.layers is persistent, but {why}: say auto or triton.") from None
 
-    @contextmanager
-    def _giving_up_told(self) -> Iterator[None]:
+    def _giving_up_told(self) -> AbstractContextManager[None]:
         """Say so when it was the layers' one launch that ended the GPU's work."""
-        try:
-            yield
-        except RuntimeError:
-            if "kernels" in self.settings.get("on", ()) and self.model.gave_up():
-                from whisper_speedup.fused.one_launch import GAVE_UP
-
-                raise EngineLost(GAVE_UP) from None
-            raise
+        return giving_up_told(self.model.gave_up, "say measure.fused.layers: triton")
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""

@@ -1,16 +1,16 @@
-"""What the kernels need of a machine, asked before anything is loaded, and Triton's own failures in plain words.
+"""What the kernels need of a machine, asked before anything is loaded, and their failures in plain words.
 
 Nothing here imports Triton at the top: whether it is there is one of the questions.
 """
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.settings import DecodingSettings
 
 OLDEST_TRITON = (3, 6)
@@ -81,6 +81,23 @@ def triton_failure(error: Exception, plain: str) -> str | None:
 def refused(error: Exception) -> bool:
     """Whether Triton or the driver refuses a launch configuration: too much shared memory, or ptxas says no."""
     return type(error).__name__ in {"OutOfResources", "PTXASError"} and type(error).__module__.startswith("triton")
+
+
+@contextmanager
+def giving_up_told(gave_up: Callable[[], bool], instead: str) -> Iterator[None]:
+    """Raises EngineLost for a GPU's error that came from a launch that gave up (one_launch.py).
+
+    `instead`: what to do where the GPU is to stay shared.
+    """
+    try:
+        yield
+    except RuntimeError:
+        if gave_up():
+            raise EngineLost(
+                "the decoder's one launch gave up waiting for blocks of its own that did not run: end what shares this"
+                f" GPU (MPS, a debugger), or {instead}."
+            ) from None
+        raise
 
 
 def needed_bytes(model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype) -> int:

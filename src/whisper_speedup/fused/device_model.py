@@ -81,9 +81,13 @@ class DeviceWhisper:
         self.steps = settings.max_total(0) - self.prompt_length - 1  # at most, behind the prompt
         self.several: dict[int, int] = {}  # how many graphs of so many steps make those
 
-    def with_settings(self, settings: DecodingSettings) -> "DeviceWhisper":
-        """Another one over the same packed weights, with buffers and graphs of its own."""
+    def with_settings(self, settings: DecodingSettings, weights: DeviceWeights | None = None) -> "DeviceWhisper":
+        """Another one over the same packed weights, with buffers and graphs of its own.
+
+        `weights`: the decoder's, where these settings need them packed otherwise or behind another launch.
+        """
         other = copy.copy(self)
+        other.weights = self.weights if weights is None else weights
         other._use(settings)
         return other
 
@@ -165,6 +169,8 @@ class DeviceWhisper:
             decoder = self.decoder
         else:
             decoder = self.decoder if segment == 0 else self._decoder(settings.max_total(segment))
+            if decoder.persistent is not None and self.decoder.persistent is not None:
+                decoder.persistent.gave_up = self.decoder.persistent.gave_up  # where `gave_up` looks
             self._encode()
             decoder.cross.copy_(self.decoder.cross)
             limits = (settings.max_total(segment), settings.max_positions if longest else settings.min_length)

@@ -4,7 +4,7 @@ The layers lie matrix by matrix for the chain of Triton kernels, or as the one l
 streams them; never both.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -69,6 +69,11 @@ class DeviceWeights:
         """The layers as the Triton kernels read them, where they are packed so."""
         assert isinstance(self.layers, tuple), "the layers are packed for one launch"
         return self.layers
+
+    def launched_by(self, one_launch: OneLaunch) -> "DeviceWeights":
+        """The same weights, packed for one launch already, behind a launch of another number of rows."""
+        assert isinstance(self.layers, PackedLayers), "the layers are packed for the chain"
+        return replace(self, layers=self.layers.planned(one_launch.plan), one_launch=one_launch)
 
 
 class Arena:

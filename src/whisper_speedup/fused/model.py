@@ -68,6 +68,10 @@ class FusedWhisper:
         other._use(settings)
         return other
 
+    def gave_up(self) -> bool:
+        """Never: nothing here waits for blocks of its own."""
+        return False
+
     def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
         """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up."""
         settings = replace(self.settings, min_length=self.settings.max_positions) if longest else self.settings

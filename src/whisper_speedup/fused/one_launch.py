@@ -3,7 +3,9 @@
 Where they do not, a chain of Triton kernels does the same work; fused/device_decoder.py runs either.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,10 +17,6 @@ from whisper_speedup.kernels.persistent_plan import HEAD, Plan, make_plan
 from whisper_speedup.kernels.stream import ROWS
 
 OLDEST = 9  # compute capability: bulk copies and barriers that count their bytes
-GAVE_UP = (
-    "the decoder's one launch gave up waiting for blocks of its own that did not run: end what shares this GPU (MPS, a"
-    " debugger), or say measure.fused.layers: triton."
-)
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,22 @@ class NoOneLaunch(Exception):
 
 class RefusedLaunch(NoOneLaunch):
     """The same for what this machine should run and does not: its user wants to know."""
+
+
+def one_launch_or_why(
+    config: WhisperConfig, settings: DecodingSettings, device: torch.device, dtype: torch.dtype, eps: float,
+    tell: Callable[[str], None],
+) -> tuple[OneLaunch | None, str | None]:  # fmt: skip
+    """What `layers: auto` means: the launch, or None and why the chain runs in its place.
+
+    `tell` gets a line where this machine should run it and does not, and none where that is no news.
+    """
+    try:
+        return make_one_launch(config, settings, device, dtype, eps), None
+    except NoOneLaunch as why:
+        if isinstance(why, RefusedLaunch):
+            tell(f"the decoder's layers run as Triton kernels and not in one launch: {why}")
+        return None, str(why)
 
 
 def make_one_launch(
@@ -61,6 +75,17 @@ def make_one_launch(
             f" {gpu.multi_processor_count} multiprocessors with {gpu.shared_memory_per_block_optin} bytes of shared"
             " memory"
         )
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    launch = _launch(plan, device)
+    if isinstance(launch, str):
+        raise RefusedLaunch(f"NVRTC or the driver refuses it ({launch})")
+    return OneLaunch(plan, launch, eps)
+
+
+@cache
+def _launch(plan: Plan, device: torch.device) -> Launch | str:
+    """The launch, or what refuses it: once for a process, so that weights that change are only packed again."""
     try:
         with torch.cuda.device(device):
             launch = compiled(plan)
@@ -68,6 +93,5 @@ def make_one_launch(
     except (RuntimeError, OSError, AttributeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
             raise
-        text = " ".join(str(error).split())[:200].rstrip(".")
-        raise RefusedLaunch(f"NVRTC or the driver refuses it ({text})") from None
-    return OneLaunch(plan, launch, eps)
+        return " ".join(str(error).split())[:200].rstrip(".")
+    return launch

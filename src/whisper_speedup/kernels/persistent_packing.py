@@ -6,6 +6,9 @@ cross-attention is 32 keys of a head, (2, 32 keys, 32), and their values (64, 32
 the tensor cores hold the weights: 8 i + 2 t + e at 8 t + 2 i + e.
 """
 
+import copy
+from dataclasses import replace
+
 import torch
 
 from whisper_speedup.kernels.persistent_plan import HEAD, WARPS, Plan
@@ -53,6 +56,13 @@ class PackedLayers:
             count = vector.numel()
             self.vectors[self.filled : self.filled + count].copy_(vector)
             self.filled += count
+
+    def planned(self, plan: Plan) -> "PackedLayers":
+        """The same memory for a launch of another number of rows, which says nothing of where a weight lies."""
+        assert replace(plan, rows=self.plan.rows, slots=self.plan.slots) == self.plan
+        other = copy.copy(self)
+        other.plan = plan
+        return other
 
     def done(self) -> None:
         """Forget what only packing needed."""

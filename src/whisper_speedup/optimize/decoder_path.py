@@ -2,6 +2,9 @@
 
 What it serves it serves from a store behind the cache; for everything else the decoder's own forward runs, and the
 cache, if we filled it, turns into an ordinary one on the way. So a call is never refused and never wrong.
+
+On a GPU its layers are the chain of Triton kernels, and never one launch: that one may give up (kernels/
+persistent_layers.py), and a forward, which does not wait for the GPU, could neither say so nor go on.
 """
 
 import threading
@@ -15,7 +18,7 @@ from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
-from whisper_speedup.fused.launch import LaunchConfig
+from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.weights import LayerStack, pack_stack
 from whisper_speedup.optimize.served import Unserved, kernel_dtype, why_not, why_not_positions
 from whisper_speedup.optimize.states import adopt, adoptable, store_behind
@@ -129,7 +132,7 @@ class DecoderPath:
 
     def _device_store(self, encoder_states: torch.Tensor) -> Store | None:
         """A store of the kernels, or None where they do not run; states of one utterance, all rows equal."""
-        dtype = kernel_dtype(self.decoder) if self.launch is None else self.decoder.dtype
+        dtype = self.kernel_dtype()
         if dtype is None:
             return None
         kernels = self.device_kernels(dtype)
@@ -140,17 +143,23 @@ class DecoderPath:
 
         return DeviceStore(self, kernels, buffers, encoder_states)
 
+    def kernel_dtype(self) -> torch.dtype | None:
+        """The type in which the Triton kernels would run now, or None where they do not."""
+        return kernel_dtype(self.decoder) if self.launch is None else self.decoder.dtype
+
+    def launch_config(self) -> LaunchConfig:
+        """How the Triton kernels are launched."""
+        if self.launch is not None:
+            return self.launch
+        return load_launch_config(torch.cuda.get_device_name(self.decoder.device), self.decoder.config.d_model)
+
     def device_kernels(self, dtype: torch.dtype) -> Any:
         """The weights packed for the Triton kernels, and their buffers."""
         # Triton is needed, and there, only now.
-        from whisper_speedup.fused.launch import load_launch_config
         from whisper_speedup.optimize.device_store import Kernels
 
         if self.kernels is None or self.kernels.dtype != dtype:
-            decoder, launch = self.decoder, self.launch
-            if launch is None:
-                launch = load_launch_config(torch.cuda.get_device_name(decoder.device), decoder.config.d_model)
-            self.kernels = Kernels(decoder, dtype, launch, graphs=self.launch is None)
+            self.kernels = Kernels(self.decoder, dtype, self.launch_config(), graphs=self.launch is None)
         return self.kernels
 
     def look(self) -> str | None:

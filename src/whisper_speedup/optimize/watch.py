@@ -1,9 +1,11 @@
 """Whether a module is still one that our arithmetic equals, and whether its weights are still those we packed.
 
 A user may train, cast, move or adapt a model between two calls of `generate`. `marks` is what a call can afford to
-look at, about 1 ms for large-v2's decoder; when it differs from last time, `why_changed` looks at everything.
+look at: 910 modules and 1259 weights of a large-v2, on the host and before the GPU starts, so its loops are few and
+short. When it differs from last time, `why_changed` looks at everything.
 """
 
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -21,25 +23,36 @@ PARTS = {
     WhisperDecoderLayer, WhisperEncoderLayer, WhisperAttention, WhisperPositionalEmbedding, torch.nn.ModuleList,
     torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm, torch.nn.Embedding, type(ACT2FN["gelu"]),
 }  # fmt: skip
+VERSION = attrgetter("_version")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def marks(module: torch.nn.Module) -> list[Any]:
     """Changes when a weight is replaced, moved, cast or written to (but not when it is written to through `.data`),
     when a module in it is replaced, hooked or given another forward, and with training mode."""
-    found: list[Any] = []
-    waiting = [module]
-    while waiting:
-        one = waiting.pop()
+    modules, states = [module], []
+    for one in modules:  # grows meanwhile
         state = vars(one)
-        found += (type(one), state["training"], "forward" in state)
-        for hooks in (state["_forward_hooks"], state["_forward_pre_hooks"], state["_backward_hooks"]):
-            found += hooks  # their ids, which are never used twice
-        for weight in state["_parameters"].values():
-            if weight is not None:
-                found += (weight.data_ptr(), 0 if weight.is_inference() else weight._version)
-        waiting += [child for child in state["_modules"].values() if child is not None]
-    return found
+        states.append(state)
+        if state["_modules"]:
+            modules += [child for child in state["_modules"].values() if child is not None]
+    hooks = [  # their ids, which are never used twice
+        (number, *state["_forward_hooks"], *state["_forward_pre_hooks"], *state["_backward_hooks"])
+        for number, state in enumerate(states)
+        if state["_forward_hooks"] or state["_forward_pre_hooks"] or state["_backward_hooks"]
+    ]
+    weights = [weight for state in states for weight in state["_parameters"].values() if weight is not None]
+    training, forward = [state["training"] for state in states], ["forward" in state for state in states]
+    return [list(map(type, modules)), training, forward, hooks, list(map(torch.Tensor.data_ptr, weights)),
+            _versions(weights)]  # fmt: skip
+
+
+def _versions(weights: list[torch.Tensor]) -> list[int]:
+    """How often each was written to; nobody counts that of a tensor that inference_mode made."""
+    try:
+        return list(map(VERSION, weights))
+    except RuntimeError:
+        return [0 if weight.is_inference() else weight._version for weight in weights]
 
 
 def why_changed(model: PreTrainedModel) -> str | None:

@@ -11,6 +11,7 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.errors import NotANumberError
+from whisper_speedup.fused.device_checks import giving_up_told
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
@@ -19,6 +20,8 @@ from whisper_speedup.optimize.watch import hooked, marks, why_changed
 
 KEPT = 4  # settings whose buffers (and, on a GPU, graphs) are kept
 KNOWN = 32  # calls whose settings are remembered
+# What gave up took this process's context on the GPU with it.
+INSTEAD = "give optimize_model the decoder alone (model.model.decoder), in a process that you start anew"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class WholeModel:
         choice = self.choose(args, kwargs)
         if choice.features is not None and choice.settings is not None:
             try:
-                with self.lock:
+                with self.lock, giving_up_told(self._gave_up, INSTEAD):
                     tokens = self.runner(choice.settings).generate(choice.features).tokens
                 self.last = choice.taken
                 return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
@@ -88,11 +91,13 @@ class WholeModel:
 
     def _choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
         asked = read_call(args, kwargs)
-        reason = asked if isinstance(asked, str) else self._look() or why_no_runner(self.model, asked.features)
-        if isinstance(reason, str) or isinstance(asked, str):
+        if isinstance(asked, str):
+            return Choice(PathTaken("decoder", asked))
+        reason = self._look() or why_no_runner(self.model, self.decoder, asked.features)
+        if reason is not None:
             return Choice(PathTaken("decoder", reason))
         settings = self._settings(asked)
-        reason = settings if isinstance(settings, str) else why_not_served(self.model, settings)
+        reason = settings if isinstance(settings, str) else why_not_served(self.decoder, settings)
         if isinstance(settings, str) or reason is not None:
             return Choice(PathTaken("decoder", reason))
         return Choice(PathTaken("whole model", None), asked.features, settings)
@@ -100,17 +105,21 @@ class WholeModel:
     def runner(self, settings: DecodingSettings) -> Runner:
         """The fused engine for these settings; all of them share one copy of the weights."""
         first = next(iter(self.runners.values()), None)
-        if first is not None and first.dtype != runner_dtype(self.model):  # autocast went on or off
-            first = None
+        if first is not None and first.dtype != runner_dtype(self.decoder):  # autocast went on or off
+            first = None  # before its weights are packed anew
             self.runners.clear()
         found = self.runners.get(settings)
         if found is None:
-            found = make_runner(self.model, self.decoder, settings) if first is None else first.with_settings(settings)
+            found = make_runner(self.model, self.decoder, settings, list(self.runners.values()))
             self.runners[settings] = found
             if len(self.runners) > KEPT:
                 self.runners.popitem(last=False)
         self.runners.move_to_end(settings)
         return found
+
+    def _gave_up(self) -> bool:
+        """Whether a runner's one launch has given up; the GPU then answers none of them."""
+        return any(one.gave_up() for one in self.runners.values())
 
     def _look(self) -> str | None:
         """Look at the model: why the fused engine can't stand for it, or None. What its weights made is forgotten
