@@ -8,8 +8,10 @@ from tiny_whisper import multilingual_whisper, tiny_features
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup import last_path, optimize_model
+from whisper_speedup.fused import one_launch
+from whisper_speedup.fused.one_launch import OLDEST
 from whisper_speedup.optimize.device_store import DeviceStore
-from whisper_speedup.optimize.public import decoder_path
+from whisper_speedup.optimize.public import decoder_path, whole_model
 from whisper_speedup.optimize.states import store_behind
 from whisper_speedup.optimize.torch_store import TorchStore
 
@@ -84,6 +86,38 @@ def test_whole_model_and_decoder_agree() -> None:
     assert last_path(model).path == "whole model"
     assert found[:4] == found[4:]
     assert len(set(found[0][0])) > 5
+
+
+@pytest.mark.parametrize("beams", [1, 3, 5])
+def test_one_launch_says_what_the_chain_says(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if torch.cuda.get_device_capability()[0] < OLDEST:
+        pytest.skip("one launch needs a Hopper GPU or newer")
+    found, launched = [], []
+    for refuse in (False, True):
+        if refuse:
+            monkeypatch.setattr(one_launch, "one_launch_or_why", lambda *_: (None, "refused"))
+        model = whisper()
+        optimize_model(model)
+        for seed in (1, 2, 1):
+            features = tiny_features(seed).to("cuda", torch.float16)
+            found.append(model.generate(features, num_beams=beams, **ARGUMENTS).tolist())
+        assert last_path(model).path == "whole model"
+        launched += [one.decoder.persistent is not None for one in whole_model(model).runners.values()]
+    assert launched == [True, False]
+    assert found[:3] == found[3:]
+    assert found[0] == found[2]
+    assert len(set(found[0][0])) > 5
+
+
+def test_weights_that_change_are_packed_again_for_one_launch() -> None:
+    model, fresh = whisper(), multilingual_whisper(12, width=128, heads=2).to("cuda", torch.float16)
+    features = tiny_features(1).to("cuda", torch.float16)
+    optimize_model(model)
+    model.generate(features, num_beams=5, **ARGUMENTS)
+    model.load_state_dict(fresh.state_dict())
+    again = model.generate(features, num_beams=5, **ARGUMENTS)
+    optimize_model(fresh)
+    assert torch.equal(again, fresh.generate(features, num_beams=5, **ARGUMENTS))
 
 
 def test_the_notebooks_own_modes_use_the_kernels() -> None:
