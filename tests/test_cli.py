@@ -255,6 +255,8 @@ SIGNALS = """
 import signal, sys, time
 from whisper_speedup import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
+
 def stage(parsed):
     try:
         signal.raise_signal(getattr(signal, sys.argv[1]))

@@ -22,7 +22,7 @@ from whisper_speedup.params import (
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(
-    device="cpu", threads=1, warmup=1, repeats=1, workers=1,
+    device="cpu", threads=1, warmup=1, repeats=1, workers=1, features="cpu",
     fused=FusedParams(precision="auto", tune="never", layers="auto"),
     baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
     fused_batch=FusedBatchParams(precision="auto", slots=3),
