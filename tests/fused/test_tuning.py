@@ -193,6 +193,9 @@ class Refuses:
     def relaunch(self, launch: LaunchConfig) -> None:
         self.launch = launch
 
+    def gave_up(self) -> bool:
+        return False
+
     def warm_up(self, features: torch.Tensor) -> None:
         from triton.runtime.errors import OutOfResources
 
