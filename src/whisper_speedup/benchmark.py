@@ -112,12 +112,12 @@ def _decode(
             made_with = {
                 "engine": engine_name,
                 **{key: loaded[key] for key in ("settings", "prompt", "device", "dtype", "threads", "environment")},
+                "features": measure.features,
                 **belongs,
                 "source_sha256": source_sha256(engine_name),
             }
             asked: dict[str, Any] = {
                 "generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup,
-                "features": measure.features,
             }  # fmt: skip
             if loaded["elsewhere"] is not None:
                 asked["elsewhere"] = loaded["elsewhere"]
@@ -132,7 +132,6 @@ def _decode(
                 **made_with,
                 "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
                 "profile": profile_name,
-                "features": measure.features,
                 "device_name": loaded["device_name"],
                 "load_s": loaded["load_s"],
                 "warmup_s": loaded["warmup_s"],

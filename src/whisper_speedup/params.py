@@ -258,6 +258,9 @@ def _number_of_workers(value: Any) -> Any:
     return value
 
 
+FeaturesPlace = Literal["cpu", "device"]
+
+
 class MeasureParams(Section):
     """Where and how often to time: `warmup` untimed utterances, then each utterance `repeats` times; and `rounds`, in
     which the engines take turns (null: none, and no interval over rounds).
@@ -274,7 +277,7 @@ class MeasureParams(Section):
     warmup: Annotated[int, Field(ge=1, le=100)]
     repeats: Annotated[int, Field(ge=1, le=1000)]
     workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)]
-    features: Literal["cpu", "device"]
+    features: FeaturesPlace
     rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams

@@ -1,11 +1,12 @@
 """Log-mel features, the encoder's input."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from whisper_speedup.audio.decode import SAMPLING_RATE
+from whisper_speedup.params import FeaturesPlace
 
 CPU = torch.device("cpu")
 
@@ -20,18 +21,15 @@ def log_mel(audio: np.ndarray, extractor: Any, computed_on: torch.device = CPU) 
     return found.input_features.to(torch.float32)
 
 
-def features_on(
-    device: torch.device, audio: np.ndarray, extractor: Any, where: Literal["cpu", "device"]
-) -> torch.Tensor:
+def features_on(device: torch.device, audio: np.ndarray, extractor: Any, where: FeaturesPlace) -> torch.Tensor:
     """`log_mel` of `audio` on `device`, computed there or on the CPU, as `measure.features` says.
 
     Another device adds in another order, so features computed there differ in their last bits.
     """
     if where == "cpu" or device.type == "cpu":
         return log_mel(audio, extractor).to(device)
-    # A stream of its own, done when this returns: it waits for nothing that an engine has asked for, and an engine's
-    # stream need not wait for it. A batch engine calls this from several threads.
-    with torch.cuda.stream(torch.cuda.Stream(device)) as _:
-        found = log_mel(audio, extractor, device).to(device)
-        torch.cuda.current_stream(device).synchronize()
-    return found
+    # On a stream of its own it waits for nothing that an engine has asked for; a batch engine calls this from several
+    # threads. What comes back is on the CPU, and so done.
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        found = log_mel(audio, extractor, device)
+    return found.to(device)

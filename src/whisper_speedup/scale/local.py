@@ -3,13 +3,13 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from whisper_speedup.decoding import FeaturesOf, Item
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Bundled, Hub, Local, Synthetic
+from whisper_speedup.params import Bundled, FeaturesPlace, Hub, Local, Synthetic
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Clips:
     """
 
     manifest: Path
-    features: Literal["cpu", "device"]
+    features: FeaturesPlace
 
     def absolute(self) -> "Clips":
         """The same for a process that runs in another folder."""
