@@ -110,9 +110,8 @@ def _seconds(path: Path, about: Mapping[str, Any], again: str) -> dict[str, stat
         seen = set()
         for turn in turns:
             place = (turn.engine, turn.round, turn.clip)
-            if place in seen or not 1 <= turn.round <= count or (turn.seconds is not None and turn.seconds <= 0):
-                raise ValueError
-            if turn.start != (turn.round - 1) // each + 1:
+            misplaced = not 1 <= turn.round <= count or turn.start != (turn.round - 1) // each + 1
+            if place in seen or misplaced or (turn.seconds is not None and turn.seconds <= 0):
                 raise ValueError
             seen.add(place)
             if turn.seconds is not None:

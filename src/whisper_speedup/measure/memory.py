@@ -22,6 +22,13 @@ def snapshot(device: torch.device) -> dict[str, int | None]:
     return {**gpu, "process_peak": process_peak()}
 
 
+def highest(snapshots: list[dict[str, int | None]]) -> dict[str, int | None]:
+    """The most that any of several processes had, key by key; None where none knows."""
+    return {
+        key: max((most for one in snapshots if (most := one[key]) is not None), default=None) for key in snapshots[0]
+    }
+
+
 def process_peak() -> int:
     """The process's largest resident memory so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

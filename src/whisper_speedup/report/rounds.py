@@ -31,19 +31,14 @@ def rounds(context: Row, metrics: Row) -> Rounds | None:
     found = {engine: pair["rounds"] for engine, pair in pairs.items() if pair.get("rounds") is not None}
     if not about or not found:
         return None
+    starts = int(about["rounds"].get("starts", 1))  # results from before November 2026's last week had one
     drawings = [
         drawn(
-            summary.label(engine),
-            context["engines"].index(engine),
-            pair["speedups"],
-            _spans(engine, metrics),
-            starts_of(about),
+            summary.label(engine), context["engines"].index(engine), pair["speedups"], _spans(engine, metrics), starts
         )
         for engine, pair in found.items()
     ]
-    return Rounds(
-        _sentences(about), drawings, [baseline, *found], _table(found, metrics, starts_of(about)), starts_of(about)
-    )
+    return Rounds(_sentences(about, starts), drawings, [baseline, *found], _table(found, metrics, starts), starts)
 
 
 def _spans(engine: str, metrics: Row) -> list[Span]:
@@ -53,8 +48,8 @@ def _spans(engine: str, metrics: Row) -> list[Span]:
     ]
 
 
-def _sentences(about: Row) -> list[str]:
-    starts, each, clips = starts_of(about), about["rounds"]["count"], len(about["clips"])
+def _sentences(about: Row, starts: int) -> list[str]:
+    each, clips = about["rounds"]["count"], len(about["clips"])
     which = "the same utterance" if clips == 1 else f"the same {numbers.count(clips)} utterances"
     turns = f"every engine decoded {which}, one engine at a time, each in a process that stayed loaded"
     if starts == 1:
@@ -79,11 +74,6 @@ _NEITHER = [
     " utterances of this kind.",
     "Neither says what another machine would give.",
 ]
-
-
-def starts_of(about: Row) -> int:
-    """How often the engines were started: once in results from before November 2026's last week."""
-    return int(about["rounds"].get("starts", 1))
 
 
 def _table(found: Row, metrics: Row, starts: int) -> list[Figures]:

@@ -1,9 +1,11 @@
 """What an engine's processes said of themselves, one a start, as one account for rounds.json."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 
+from whisper_speedup.measure import memory
 from whisper_speedup.measure.sampler import KEYS
 
 Row = dict[str, Any]
@@ -16,7 +18,7 @@ def together(told: list[Row]) -> Row:
     """
     return {
         **told[0],
-        "memory": {key: _most([one["memory"][key] for one in told]) for key in told[0]["memory"]},
+        "memory": memory.highest([one["memory"] for one in told]),
         "conditions": _sampled([one["conditions"] for one in told]),
         "waiting": {key: sum(one["waiting"][key] for one in told) for key in told[0]["waiting"]},
     }
@@ -24,16 +26,12 @@ def together(told: list[Row]) -> Row:
 
 def _sampled(summaries: list[Row]) -> Row:
     """Sampler.summary() of several; a median is the median of theirs."""
-    reasons: Row = {}
-    known = [found["throttling"] for found in summaries if found["throttling"] is not None]
-    for seen in known:
-        for reason, count in seen.items():
-            reasons[reason] = reasons.get(reason, 0) + count
+    known: list[Counter[str]] = [Counter(found["throttling"]) for found in summaries if found["throttling"] is not None]
     return {
         "samples": sum(found["samples"] for found in summaries),
         "interval_s": max(found["interval_s"] for found in summaries),
         **{key: _spread([found[key] for found in summaries if found[key] is not None]) for key in KEYS},
-        "throttling": dict(sorted(reasons.items())) if known else None,
+        "throttling": dict(sorted(sum(known, Counter()).items())) if known else None,
     }
 
 
@@ -45,7 +43,3 @@ def _spread(spreads: list[Row]) -> Row | None:
         "median": float(np.median([spread["median"] for spread in spreads])),
         "max": max(spread["max"] for spread in spreads),
     }
-
-
-def _most(values: list[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)

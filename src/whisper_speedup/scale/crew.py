@@ -12,6 +12,7 @@ from whisper_speedup import device as devices
 from whisper_speedup import storage
 from whisper_speedup.decoding import NO_OUTPUT, Decoded, Item
 from whisper_speedup.errors import LeftOutError, UserError
+from whisper_speedup.measure import memory
 from whisper_speedup.scale.waiting import TRIES, Waiting
 from whisper_speedup.scale.worker import Ended, Loaded, Message, Rows
 
@@ -259,10 +260,7 @@ def merged(figures: list[Figures]) -> dict[str, Any]:
     about = {key: value for key, value in told[0].items() if key not in ("busy_s", "stream")}
     for one in told:  # one worker is asked for these
         about |= {key: value for key, value in one.items() if key in ("breakdown", "step_floor")}
-    about["memory"] = {
-        key: max((one["memory"][key] for one in told if one["memory"][key] is not None), default=None)
-        for key in told[0]["memory"]
-    }
+    about["memory"] = memory.highest([one["memory"] for one in told])
     energies = [one["energy"] for one in told]
     about["energy"] = None
     if all(energies):
