@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.decoding import NO_OUTPUT
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
+from whisper_speedup.errors import EngineLost, LeftOutError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.lock import only_one
 from whisper_speedup.params import Folder, GenerationParams, Local, Profile
@@ -181,7 +180,6 @@ def test_nothing_is_written_when_the_engine_cannot_run(profile: Profile, monkeyp
 
 
 PARTIAL = Path("build/p/partial/counting.jsonl")
-NAN = NotANumberError("measure.counting.precision", half=True)
 
 
 @pytest.mark.parametrize(
@@ -250,81 +248,8 @@ def test_the_header_says_what_the_rows_depend_on(profile: Profile, monkeypatch: 
     assert kept == {"generation": profile.generation.model_dump(), "repeats": 3, "warmup": 5, "features": "cpu"}
 
 
-class NaNs(Counting):
-    """NaN for the calls of `generate` in `bad` and of `warm_up` in `warm_ups`, counted from 1."""
-
-    def __init__(self, bad: Set[int], warm_ups: Set[int] = frozenset()) -> None:
-        super().__init__()
-        self.bad, self.warm_ups = bad, warm_ups
-
-    def warm_up(self, features: torch.Tensor) -> None:
-        super().warm_up(features)
-        if self.calls.count("warm_up") in self.warm_ups:
-            raise NAN
-
-    def generate(self, features: torch.Tensor) -> Generation:
-        if len(self.features) + 1 in self.bad:
-            self.features.append(features)
-            raise NAN
-        return super().generate(features)
-
-
 def once(profile: Profile) -> Profile:
     return profile.model_copy(update={"measure": profile.measure.model_copy(update={"warmup": 2, "repeats": 1})})
-
-
-def test_nan_for_one_clip_is_that_rows_error(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = decode(once(profile), NaNs({1}, {1}), monkeypatch)
-    assert [row["error"] for row in rows if row["id"] != "b"] == [str(NAN), None, None]
-    assert "measure.counting.precision: float32" in str(NAN)
-
-
-def test_a_clip_that_fails_in_warming_up_is_replaced(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = NaNs(set(), {1})
-    decode(once(profile), engine, monkeypatch)
-    assert engine.calls.count("warm_up") == 3
-
-
-def test_nan_for_every_clip_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError) as ended:
-        decode(once(profile), NaNs({1, 2, 3}, {1, 2, 3}), monkeypatch)
-    assert str(ended.value) == (
-        "the model's output is not a number for any of the first 3 clips: the weights overflow in half precision, so"
-        " decode in fp32 (measure.counting.precision: float32); 4 of 4 utterances are kept in "
-        f"{PARTIAL}, and running again goes on from there."
-    )
-    assert [row["error"] for row in read_jsonl(PARTIAL)[2:] if row["id"] != "b"] == [str(NAN)] * 3
-
-
-def test_nan_for_the_first_clips_ends_the_run_early(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "ENOUGH", 2)
-    with pytest.raises(UserError, match=r"for any of the first 2 clips: .*; 3 of 4 utterances are kept"):
-        decode(once(profile), NaNs({1, 2}), monkeypatch)
-
-
-def test_nan_after_a_number_never_ends_the_run(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "ENOUGH", 2)
-    rows = decode(once(profile), NaNs({2, 3}), monkeypatch)
-    assert [row["error"] is None for row in rows] == [True, False, False, False]
-
-
-def test_encoder_states_are_looked_at_for_engines_that_cannot_tell(
-    profile: Profile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Showing(Counting):
-        def generate(self, features: torch.Tensor) -> Generation:
-            states = torch.ones(2, 3)
-            states[1, 2] = float("nan") if len(self.features) == 1 else 0
-            return replace(super().generate(features), encoder_states=states)
-
-    rows = decode(once(profile), Showing(), monkeypatch)
-    assert [row["error"] is None for row in rows] == [True, False, False, True]
-    assert "is not a number for this clip (in fp32)" in rows[2]["error"]
-
-
-def test_weights_damaged_in_fp32_say_so() -> None:
-    sentence = NotANumberError("measure.fused.precision", half=False).for_all(1)
-    assert sentence.startswith("the model's output is not a number for the first clip: the weights are damaged")
 
 
 class Deaf(Counting):
