@@ -12,8 +12,8 @@ and the last to arrive adds them in the order of the splits, so the result does 
 A weight in 8 bits (eight_bits.py) has a scale for each of its rows, which multiplies the whole sum.
 
 Bytes: N * K * 2 of weights, half of it in 8 bits, rows * K * 2 of x (from L2 for all programs but the first), rows *
-N * 10 of the stream. For large-v2's fc2 (1280 x 5120) in fp16 that is 13.1 MB, 4.4 us at 3.0 TB/s; for an output product
-(1280 x 1280) 1.1 us.
+N * 10 of the stream. For large-v2's fc2 (1280 x 5120) in fp16 that is 13.1 MB, 4.4 us at 3.0 TB/s; for an output
+product (1280 x 1280) 1.1 us.
 """
 
 import torch

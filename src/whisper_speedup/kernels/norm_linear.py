@@ -11,7 +11,7 @@ fp32, by `fold_norm`. x * gamma is rounded to the weights' type for the tensor c
 half-precision layer norm output has anyway. The weights are the tall operand of the tensor cores and x the narrow one.
 
 Weights in 8 bits (eight_bits.py) come with a scale for each row of W, which multiplies the sum; the norm is exact for
-them when `fold_norm` was given the weights that they stand for.
+them because `fold_norm` takes the rounded weights.
 
 Bytes: N * K * 2 of weights, half of it in 8 bits, rows * K * 2 of x (from L2 for all programs but the first), rows *
 N * 2 written. For large-v2's query/key/value (3840 x 1280) in fp16 that is 9.8 MB, 3.3 us at 3.0 TB/s.
@@ -34,12 +34,21 @@ from whisper_speedup.kernels.stream import (
 
 
 def fold_norm(
-    weight: torch.Tensor, bias: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    gamma: torch.Tensor,
+    beta: torch.Tensor,
+    scale: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`W gamma` and `W beta + b`, both (N,) fp32, from W (N, K), b (N,), gamma and beta (K,)."""
+    """`W gamma` and `W beta + b`, both (N,) fp32, from W (N, K), b (N,), gamma and beta (K,).
+
+    `scale` (N,): of a weight in 8 bits, so that both are those of what it stands for.
+    """
     both = torch.stack([gamma.float(), beta.float()], dim=1)
     # Some rows at a time: the whole vocabulary in fp32 would be the engine's peak of memory.
     folded = torch.cat([rows.float() @ both for rows in weight.split(4096)])
+    if scale is not None:
+        folded *= scale[:, None]
     return folded[:, 0].contiguous(), folded[:, 1] + bias.float()
 
 
