@@ -26,6 +26,7 @@ from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.model import FusedWhisper
+from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.eight_bits import DTYPES, WeightFormat, dequantised, quantised
 
@@ -35,18 +36,6 @@ def weights(request: pytest.FixtureRequest, device: torch.device) -> WeightForma
     if request.param == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
         pytest.skip("this GPU does not convert fp8")
     return request.param
-
-
-def round_weights(model: WhisperForConditionalGeneration, weights: WeightFormat) -> WhisperForConditionalGeneration:
-    """The same model with the rounded weights in the modules that a step reads; embedding and the rest as they were."""
-    rounded = [model.proj_out]
-    for layer in model.model.decoder.layers:
-        attention, cross = layer.self_attn, layer.encoder_attn
-        rounded += [attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, cross.q_proj]
-        rounded += [cross.out_proj, layer.fc1, layer.fc2]
-    for module in rounded:
-        module.weight = torch.nn.Parameter(dequantised(module.weight, weights))  # the logits' is no embedding then
-    return model
 
 
 def device_whisper(
