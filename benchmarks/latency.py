@@ -3,7 +3,10 @@
     python benchmarks/latency.py --size large-v2 --rounds 5
     python benchmarks/latency.py --engines "notebook, no_grad" "half, reorder fix" ladder fused
 
-`ladder` stands for the rungs of profiles/ladder.yaml, each an engine of its own; without --engines all run.
+    python benchmarks/latency.py --engines fused "fused, triton" fused_int8 fused_fp8
+
+`ladder` stands for the rungs of profiles/ladder.yaml, each an engine of its own; without --engines all run. The formats
+run the chain of Triton kernels, so "fused, triton" is what they are compared with.
 
 Synthetic weights (the text means nothing), random features, end-of-text forbidden, so that every utterance decodes
 the same number of tokens. Each engine lives in a process of its own and decodes when told to, so that all of them see
@@ -35,7 +38,11 @@ ENGINES: dict[str, dict[str, Any]] = {
     "compiled": {"engine": "compiled"},
     **{RUNG + rung: {"engine": RUNG + rung} for rung in LADDER},
     "fused": {"engine": "fused"},
+    "fused, triton": {"engine": "fused", "layers": "triton"},
+    "fused_int8": {"engine": "fused_int8"},
+    "fused_fp8": {"engine": "fused_fp8"},
 }
+FORMATS = ("fused_int8", "fused_fp8")
 
 # What an engine says once its samples are taken.
 AFTERWARDS = ("gpu_busy_ms", "encoder_ms", "prompt_ms", "step_ms", "reserved_gib", "bandwidth_gb_s", "floor_ms")
@@ -177,7 +184,7 @@ def child(arguments: argparse.Namespace) -> None:
     half = device.type == "cuda" and precision in (None, "auto", "half")
     if engine_name.startswith(RUNG) and "packed_weights" not in LADDER[engine_name.removeprefix(RUNG)]:
         half = False  # fp32 weights under autocast
-    ours = engine_name == "fused" or engine_name.startswith(RUNG)
+    ours = engine_name in ("fused", *FORMATS) or engine_name.startswith(RUNG)
     made_on = torch.device("cpu") if ours else device
     begin = time.perf_counter()
     model = synthetic.make(arguments.size, 0, made_on, torch.float16 if half else torch.float32)
@@ -186,7 +193,7 @@ def child(arguments: argparse.Namespace) -> None:
     begin = time.perf_counter()
     engine.use(model, generation, device)
     mels, frames = model.config.num_mel_bins, 2 * model.config.max_source_positions
-    floor = step_bytes(model.config.to_dict())
+    floor = step_bytes(model.config.to_dict(), bytes_per_weight=1 if engine_name in FORMATS else None)
     del model
     synchronize(device)
     load_s = time.perf_counter() - begin

@@ -10,6 +10,12 @@ Each variant's token ids are kept in `--outputs` and read from there when the sa
 come again, so that a run that was stopped goes on, several processes can share the work (`--decode-only NAME`), and a
 reference decoded on one machine serves another, and what a GPU decoded is compared on a machine without one
 (`--variants-of cuda`). A row says on what device each side was decoded.
+
+The engines with weights in 8 bits run only where --variants names them, against Hugging Face as it is, which shows what
+rounding changes, or with the same rounded weights, which an engine must equal:
+
+    python benchmarks/parity.py --models ... --clips ... --variants "huggingface fp32" fused_int8 fused_fp8
+    python benchmarks/parity.py --models ... --clips ... --variants "huggingface fp32, int8 weights" fused_int8
 """
 
 import argparse
@@ -27,11 +33,13 @@ from tqdm import tqdm
 from transformers import WhisperFeatureExtractor
 from whole_model import WholeModel
 
+from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.files import read_json, write_json
+from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.measure.environment import fingerprint
 
 
@@ -51,7 +59,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clips = clips_in(arguments.clips)
     known = VARIANTS[arguments.variants_of or device.type]
-    variants = {name: v for name, v in known.items() if name in (arguments.variants or [name])}
+    named = {**FORMATS, **known} if arguments.variants else known
+    variants = {name: v for name, v in named.items() if name in (arguments.variants or [name])}
     rows: list[dict[str, Any]] = []
     for model in arguments.models:
         for beams in arguments.beams:
@@ -90,6 +99,15 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 
+# Named or left out. `weights`: rounded in Hugging Face's model, which is the first, and so the reference, where named.
+FORMATS: dict[str, dict[str, Any]] = {
+    "huggingface fp32, int8 weights": {"engine": "huggingface", "precision": "float32", "weights": "int8"},
+    "huggingface fp32, fp8 weights": {"engine": "huggingface", "precision": "float32", "weights": "fp8"},
+    "huggingface fp32": {"engine": "huggingface", "precision": "float32"},
+    "fused_int8": {"engine": "fused_int8"},
+    "fused_fp8": {"engine": "fused_fp8"},
+}
+
 
 class Work:
     """One model and number of beams over the clips: decodes them, or reads what was decoded before, and compares."""
@@ -112,10 +130,14 @@ class Work:
         if path.is_file() and (known := read_json(path))["key"] == self.key:
             return known
         settings = dict(variant)
-        engine_name = settings.pop("engine")
+        engine_name, weights = settings.pop("engine"), settings.pop("weights", None)
         measure = measure_params(self.device.type, **settings)
         engine: Any = WholeModel() if engine_name == "optimize_model(model)" else create(engine_name, measure)
-        engine.load(self.model, self.generation, self.device)
+        if weights is None:
+            engine.load(self.model, self.generation, self.device)
+        else:
+            rounded = round_weights(load_model(self.model, torch.float32, "sdpa"), weights)
+            engine.use(rounded, self.generation, self.device)
         inputs = [one.to(self.device) for one in self.inputs]
         engine.warm_up(inputs[0])
         label = f"{self.model.name}, {self.generation.num_beams} beams, {name}"
@@ -132,6 +154,8 @@ class Work:
         reference_name, *others = outputs
         reference = outputs[reference_name]
         exact = load(self.model, self.device)
+        if weights := {**FORMATS, **VARIANTS["cuda"]}[reference_name].get("weights"):
+            round_weights(exact, weights)  # a tie is one of the rounded model's
         arguments = generate_arguments(self.generation, exact.generation_config)
         judge = Judge(exact, prompt_tokens(exact, arguments), self.generation.length_penalty)
         rows = []

@@ -20,6 +20,7 @@ def measure_params(
                 "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
             },
             "fused": {"precision": "auto", "tune": tune, "layers": layers},
+            "fused_int8": {"precision": "auto"}, "fused_fp8": {"precision": "auto"},
             "fused_batch": {"precision": "auto", "slots": slots}, "kernl": {"precision": kernl},
             "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
             "compiled": {"precision": "auto"}, "ctranslate2": {"patience": 1}, "ctranslate2_int8": {"patience": 1},

@@ -92,6 +92,8 @@ def profile(**report: Any) -> Profile:
                     "reorder_fix": False,
                 },
                 "fused": {"precision": "auto", "tune": "auto", "layers": "auto"},
+                "fused_int8": {"precision": "auto"},
+                "fused_fp8": {"precision": "auto"},
                 "fused_batch": {"precision": "auto", "slots": "auto"},
                 "kernl": {"precision": "auto"},
                 "kernl_upstream": {"python": None},

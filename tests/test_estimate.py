@@ -129,8 +129,14 @@ def test_memory_follows_the_precisions_and_the_rounds(tmp_path: Path, monkeypatc
     found = estimate(both, "bundled", engines, tmp_path).memory
     assert found.startswith(f"at least {module.size((4 + 4 + 6 + 1 + 4) * count)} of memory")
     assert found.endswith("; this machine has 100.0 MB, which is too little")
+    found = estimate(both, "bundled", ["fused_int8", "fused_fp8"], tmp_path).memory  # which a CPU reads as fp32
+    assert found.startswith(f"at least {module.size((4 + 4 + 4) * count)} of memory")
     alone = profile("bundled", measure={**both.measure.model_dump(), "rounds": None, "device": "cpu"})
     assert estimate(alone, "bundled", ["fused"], tmp_path).memory.startswith(f"at least {module.size(4 * count)} of")
+    content = profile("synthetic-large").model_dump()
+    large = Profile.model_validate({**content, "measure": {**content["measure"], "device": "cuda"}})
+    eight = module.size(SIZES["large-v2"].parameters * 3 // 2)
+    assert f"fused_int8 {eight}, fused_fp8 {eight}" in estimate(large, "large", ["fused_int8", "fused_fp8"]).memory
 
 
 def test_a_gpu_that_is_not_there(hub: TestHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,4 +207,4 @@ def test_each_disk_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("engine", [BASELINE, *get_args(EngineName), "ladder.low"])
 @pytest.mark.parametrize("on_gpu", [True, False])
 def test_each_engine_s_weights_have_a_width(engine: str, on_gpu: bool) -> None:
-    assert module._width(profile("bundled"), engine, on_gpu) in {1, 2, 4, 6, 8}
+    assert module._width(profile("bundled"), engine, on_gpu) in {1, 1.5, 2, 4, 6, 8}

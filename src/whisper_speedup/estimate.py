@@ -28,7 +28,10 @@ from whisper_speedup.progress import duration, size
 
 CLIP_BYTES = 2 * SAMPLING_RATE * WINDOW_S  # 16-bit samples; FLAC takes less
 # Bytes that an engine's weights take for each parameter. Autocast keeps fp32 weights and a copy in fp16 beside them.
-WIDTHS = {"float64": 8, "float32": 4, "tf32": 4, "half": 2, "bfloat16": 2, "autocast": 6, "int8": 1}
+# Our formats round the decoder's matrices, which are half of a large model and less of others.
+WIDTHS = {
+    "float64": 8, "float32": 4, "tf32": 4, "half": 2, "bfloat16": 2, "autocast": 6, "int8": 1, "decoder in 8 bits": 1.5,
+}  # fmt: skip
 Row = dict[str, Any]
 
 
@@ -160,7 +163,7 @@ def _memory(profile: Profile, engines: list[str], parameters: int | None) -> str
         on_gpu, missing = devices.resolve(profile.measure.device).type == "cuda", ""
     except UserError as reason:
         on_gpu, missing = True, f"; this machine cannot run it, for {_why(reason)}"
-    each = {name: _width(profile, name, on_gpu) * parameters for name in (BASELINE, *engines)}
+    each = {name: int(_width(profile, name, on_gpu) * parameters) for name in (BASELINE, *engines)}
     most = max(each.values()) if profile.measure.rounds is None else sum(each.values())
     how = "" if profile.measure.rounds is None else " while the rounds hold all engines"
     gpus = fingerprint()["gpus"]
@@ -174,7 +177,7 @@ def _memory(profile: Profile, engines: list[str], parameters: int | None) -> str
     return f"{said}; this machine has {size(have)}{', which is too little' if most > have else ''}"
 
 
-def _width(profile: Profile, engine: str, on_gpu: bool) -> int:
+def _width(profile: Profile, engine: str, on_gpu: bool) -> float:
     """Bytes a parameter takes in `engine`."""
     if engine == "kernl_upstream":
         return WIDTHS["autocast"]
@@ -184,6 +187,8 @@ def _width(profile: Profile, engine: str, on_gpu: bool) -> int:
     precision = getattr(profile.measure, section).precision
     if precision == "auto":
         precision = ("autocast" if engine == BASELINE else "half") if on_gpu else "float32"
+    if engine in ("fused_int8", "fused_fp8") and precision == "half":
+        precision = "decoder in 8 bits"
     return WIDTHS[precision]
 
 

@@ -17,7 +17,8 @@ from whisper_speedup.files import write_text
 BASELINE = "huggingface"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 EngineName = Literal[
-    "fused", "fused_batch", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2", "ctranslate2_int8",
+    "fused", "fused_int8", "fused_fp8", "fused_batch", "kernl", "kernl_upstream", "kernl_phantom", "compiled",
+    "ctranslate2", "ctranslate2_int8",
 ]  # fmt: skip
 # The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
 Switch = Literal[
@@ -170,6 +171,12 @@ class FusedParams(Section):
     layers: Literal["auto", "triton", "persistent"]
 
 
+class FusedFormatParams(Section):
+    """Our engine with the decoder's weights in 8 bits. `precision`: what it computes in, as engine fused's."""
+
+    precision: Literal["auto", "half", "float32"]
+
+
 class FusedBatchParams(Section):
     """Our engine with many utterances at once. `precision`: as engine fused's. `slots`: how many utterances; `auto` is
     as many as the GPU's memory holds, at most 128, and 4 on a CPU.
@@ -281,6 +288,8 @@ class MeasureParams(Section):
     rounds: RoundsParams | None
     baseline: BaselineParams
     fused: FusedParams
+    fused_int8: FusedFormatParams
+    fused_fp8: FusedFormatParams
     fused_batch: FusedBatchParams
     kernl: KernlParams
     kernl_upstream: KernlUpstreamParams

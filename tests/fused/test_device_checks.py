@@ -15,7 +15,7 @@ from whisper_speedup.engines.fused import Fused
 from whisper_speedup.engines.fused_batch import FusedBatch
 from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
 from whisper_speedup.errors import UserError
-from whisper_speedup.fused.device_checks import check_device, needed_bytes, refused, triton_errors
+from whisper_speedup.fused.device_checks import check_device, check_fp8, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.params import BaselineParams, FusedParams, GenerationParams
 
@@ -56,6 +56,19 @@ def test_the_setting_is_the_asking_engines(gpu: SimpleNamespace, monkeypatch: py
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(UserError, match=r"say measure\.fused_batch\.precision: float32"):
         check_device(CUDA, setting)
+
+
+def test_fp8_needs_a_gpu_that_converts_it(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_fp8(CUDA, "measure.fused_fp8.precision")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    check_fp8(CUDA, "measure.fused_fp8.precision")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))
+    with pytest.raises(UserError) as refused:
+        check_fp8(CUDA, "measure.fused_fp8.precision")
+    assert str(refused.value) == (
+        "NVIDIA Fake has compute capability 8.6, and fp8 weights need 8.9 (Ada, Hopper) or newer: run fused_int8 in its"
+        " place, or say measure.fused_fp8.precision: float32 for the plain path."
+    )
 
 
 def test_no_triton(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +135,29 @@ def test_needed_bytes_are_the_weights_once_and_the_keys_and_values() -> None:
     states = len(decoder.layers) * 2 * 32 * (20 + 3 * (7 + len(settings.prompt)))
     assert needed_bytes(model, settings, torch.float16) == 2 * (weights + states)
     assert needed_bytes(model, settings, torch.float32) == 4 * (weights + states)
+    attentions = [module for layer in decoder.layers for module in (layer.self_attn, layer.encoder_attn)]
+    rounded = sum(m.q_proj.weight.numel() + m.out_proj.weight.numel() for m in attentions)
+    rounded += sum(m.k_proj.weight.numel() + m.v_proj.weight.numel() for m in attentions[::2])
+    rounded += sum(layer.fc1.weight.numel() + layer.fc2.weight.numel() for layer in decoder.layers)
+    again = model.proj_out.weight.numel()  # in a byte each, beside the embedding
+    assert needed_bytes(model, settings, torch.float16, eight_bits=True) == 2 * (weights + states) - rounded + again
 
 
 GENERATION = GenerationParams(
     num_beams=2, max_length=4, min_length=1, length_penalty=1.0, early_stopping=False, language="en", task="transcribe"
 )
+
+
+def test_fp8_is_refused_before_the_weights_are_read(
+    gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    params = FusedParams(precision="auto", tune="never", layers="auto")
+    with pytest.raises(UserError, match=r"fp8 weights need 8\.9 .* say measure\.fused_fp8\.precision: float32"):
+        Fused(params, "fused_fp8", weight_format="fp8").load(tmp_path / "nowhere", GENERATION, CUDA)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    with pytest.raises(UserError, match=r"capability 7\.0, .* say measure\.fused_int8\.precision: float32"):
+        Fused(params, "fused_int8", weight_format="int8").load(tmp_path / "nowhere", GENERATION, CUDA)
 
 
 def test_an_old_gpu_is_refused_before_the_weights_are_read(

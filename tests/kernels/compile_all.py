@@ -36,7 +36,7 @@ from whisper_speedup.kernels.stream import Stream
 
 POINTERS = {
     torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float32: "*fp32", torch.int32: "*i32",
-    torch.int64: "*i64", torch.int8: "*i8",
+    torch.int64: "*i64", torch.int8: "*i8", torch.float8_e4m3fn: "*fp8e4nv",
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ class Recorder:
                 if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
                     # As a launch specialises: aligned pointers and sizes let loads be wide and pipelined.
                     attributes[(index,)] = [["tt.divisibility", 16]]
-                if parameter.is_constexpr:
+                if parameter.is_constexpr or value is None:
                     attributes.pop((index,), None)
                     constants[name] = value
                     signature[name] = "constexpr"
@@ -146,8 +146,43 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     cross_layout.cross_layout(half(8, 1500, d), half(8, 1, d), half(4, heads, 48, 2, 2048))
     for bias in (None, half(d)):
         residual_norm.residual_norm(half(1500, d), bias, 64504.0, half(d), half(d), 1e-5)
+    for weights in (torch.int8, torch.float8_e4m3fn) if programmatic else (torch.int8,):
+        eight_bits(dtype, weights, programmatic)
     batch(dtype)
     return recorders
+
+
+def eight_bits(dtype: torch.dtype, weights: torch.dtype, programmatic: bool) -> None:
+    """The products of a step with weights in 8 bits: fp8 only where a GPU converts it, from 8.9 on."""
+    d, ffn, size, positions, beams, rows = 1280, 5120, 51865, 54, 5, 5
+
+    def half(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def rounded(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=weights)
+
+    launch, stream = LaunchConfig(), Stream(d, dtype, torch.device("cpu"))
+    one, vector = torch.zeros(1, dtype=torch.int32), torch.empty(size)
+    linear_residual.linear_residual(
+        half(rows, ffn), rounded(d, ffn), half(d), stream, half(d), **vars(launch.fc2), splits=4, pdl=programmatic,
+        scale=vector[:d],
+    )  # fmt: skip
+    norm_linear.norm_linear(
+        stream, rounded(ffn, d), vector[:ffn], vector[:ffn], half(rows, ffn), 1e-5, True, **vars(launch.fc1),
+        pdl=programmatic, scale=vector[:ffn],
+    )  # fmt: skip
+    cache = half(positions, beams, d)
+    norm_qkv.norm_qkv(
+        stream, rounded(3 * d, d), vector[: 3 * d], vector[: 3 * d], half(rows, d), cache, cache, one, 1e-5, False,
+        **vars(launch.qkv), pdl=programmatic, scale=vector[: 3 * d],
+    )  # fmt: skip
+    tiles = triton.cdiv(size, launch.vocabulary.block_n)
+    peak, candidates = torch.empty(tiles, 8), torch.empty(tiles, 8, 2 * beams, dtype=torch.int64)
+    vocabulary.vocabulary(
+        stream, 0, rows, rounded(size, d), vector, vector, torch.zeros(size, dtype=torch.int8), one, peak, peak,
+        candidates, 1e-5, 4, 1, **vars(launch.vocabulary), pdl=programmatic, done=one, scale=vector,
+    )  # fmt: skip
 
 
 def batch(dtype: torch.dtype, slots: int = 4) -> None:

@@ -19,6 +19,10 @@ def test_a_step_reads_the_decoder_but_not_what_an_utterance_reads_once(vocabular
     values += 3 * 2 * 32 * 20  # cross-attention's keys and values
     assert floor.step_bytes(config.to_dict()) == 2 * values
     assert floor.step_bytes(config.to_dict(), bytes_per_value=4) == 4 * values
+    matrices = sum(
+        p.numel() for name, p in decoder.named_parameters() if p.ndim == 2 and not any(part in name for part in once)
+    )
+    assert floor.step_bytes(config.to_dict(), bytes_per_weight=1) == 2 * (values - matrices) + matrices
 
 
 def test_large_v2_is_the_1_85_gigabytes_of_the_design() -> None:

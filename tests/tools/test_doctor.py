@@ -141,6 +141,8 @@ def change(facts: dict[str, Any], path: str, value: object) -> None:
         (True, "venv/gpu", None, "torch", "update NVIDIA's driver"),
         (True, "venv/gpu/capability", [7, 5], "GPU", "our kernels need 8.0"),
         (True, "venv/gpu/capability", [7, 5], "fused", "measure.fused.precision: float32"),
+        (True, "venv/gpu/capability", [7, 5], "fused_fp8", "measure.fused.precision: float32"),
+        (True, "venv/gpu/capability", [8, 0], "fused_fp8", "compute capability 8.9: run fused_int8"),
         (True, "venv/gpu/memory_bytes", 8 * GIB, "paper", "10.6 GiB of GPU memory"),
         (True, "venv/packages/triton", None, "fused", "Triton 3.6"),
         (True, "venv/packages/triton", "3.5.1", "triton", "our kernels need 3.6"),

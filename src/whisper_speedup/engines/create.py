@@ -17,6 +17,13 @@ def create(name: str, measure: MeasureParams) -> Engine:
         from whisper_speedup.engines.fused import Fused
 
         return Fused(measure.fused)
+    if name in ("fused_int8", "fused_fp8"):
+        from whisper_speedup.engines.fused import Fused
+
+        section = measure.fused_int8 if name == "fused_int8" else measure.fused_fp8
+        # Launch configurations are chosen for fp16, and kept by GPU and width alone.
+        params = FusedParams(precision=section.precision, tune="never", layers="auto")
+        return Fused(params, name, weight_format="int8" if name == "fused_int8" else "fp8")
     if name == "fused_batch":
         from whisper_speedup.engines.fused_batch import FusedBatch
 

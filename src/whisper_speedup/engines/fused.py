@@ -1,6 +1,7 @@
 """Our engine behind the Protocol: packed weights, shared cross-attention, beam search of our own.
 
-A rung of the ladder is the same engine with some of its parts left out: fused/switches.py.
+A rung of the ladder is the same engine with some of its parts left out: fused/switches.py. Engines `fused_int8` and
+`fused_fp8` are the same engine with the decoder's weights in 8 bits: kernels/eight_bits.py.
 """
 
 import sys
@@ -18,11 +19,19 @@ from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
-from whisper_speedup.fused.device_checks import check_device, giving_up_told, needed_bytes, refused, triton_errors
+from whisper_speedup.fused.device_checks import (
+    check_device,
+    check_fp8,
+    giving_up_told,
+    needed_bytes,
+    refused,
+    triton_errors,
+)
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.fused.switches import check_rung, everything, switched_off
+from whisper_speedup.kernels.eight_bits import WeightFormat
 from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params import FusedParams, GenerationParams, Switch
 from whisper_speedup.prompt import prompt_tokens
@@ -35,14 +44,25 @@ class Fused:
     """Decodes with FusedWhisper: the same tokens as transformers' `generate` with the same settings.
 
     `rung`: the parts to switch on, for one of the ladder's; None for all that the device has. `settings["on"]` says
-    which they were.
+    which they were. `weight_format`: what the decoder's weights are rounded to, in an engine whose output differs for
+    it. The chain of Triton kernels reads 8 bits; a CPU and the plain path read the rounded weights in their own type.
     """
 
-    def __init__(self, params: FusedParams, name: str = "fused", rung: Sequence[Switch] | None = None) -> None:
+    def __init__(
+        self,
+        params: FusedParams,
+        name: str = "fused",
+        rung: Sequence[Switch] | None = None,
+        weight_format: WeightFormat | None = None,
+    ) -> None:
         self.name = name
         self.params = params
         self.rung = rung
+        self.weight_format = weight_format
+        self.section = "fused" if rung is not None else name  # of the profile's `measure`
         self.settings: dict[str, Any] = params.model_dump()
+        if weight_format is not None:  # which has no other settings
+            self.settings = {"precision": params.precision, "weights": weight_format}
         self.prompt: list[int | None] = []
 
     def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
@@ -65,7 +85,7 @@ class Fused:
         self.model: Any = None
         unserved = self._unserved(settings, chosen)
         if device.type == "cuda":
-            check_memory(self.name, needed_bytes(model, settings, dtype), device)
+            check_memory(self.name, needed_bytes(model, settings, dtype, self.weight_format is not None), device)
         one_launch = no_one_launch = None
         if device.type == "cuda" and unserved is None and (self.rung is None or "encoder_graph" in self.rung):
             one_launch, no_one_launch = self._one_launch(model, settings, dtype)
@@ -83,18 +103,28 @@ class Fused:
 
             self.model = GraphedWhisper(model, settings, device, dtype, "device_search" in on)
         else:
-            self.model = FusedWhisper(model, settings, device, dtype, off=switched_off(on))
+            self.model = FusedWhisper(
+                model, settings, device, dtype, off=switched_off(on), weight_format=self.weight_format
+            )
+        self.model.setting = self.setting
 
     def _check(self, device: torch.device) -> str:
         """The precision. Raises UserError for a device that does not run this engine, or this rung of it."""
-        chosen = precision.resolve("fused", self.params.precision, device, on_gpu="half")
+        chosen = precision.resolve(self.section, self.params.precision, device, on_gpu="half")
         if self.rung is not None:
             check_rung(self.name, self.rung, device)
             if device.type == "cuda" and "packed_weights" not in self.rung:
                 chosen = "autocast"  # fp32 weights, as the baseline
         if chosen in ("half", "autocast"):
-            check_device(device)
+            check_device(device, self.setting)
+            if self.weight_format == "fp8":
+                check_fp8(device, self.setting)
         return chosen
+
+    @property
+    def setting(self) -> str:
+        """The profile's key for the precision."""
+        return f"measure.{self.section}.precision"
 
     def _unserved(self, settings: DecodingSettings, precision: str) -> str | None:
         """Why graphs and kernels cannot serve this run; None where they can, and on a CPU, which has none."""
@@ -125,10 +155,10 @@ class Fused:
 
         gpu = torch.cuda.get_device_name(self.device)
         launch = load_launch_config(gpu, model.config.d_model)
-        weights = pack_device_weights(model, self.device, dtype, one_launch)
+        weights = pack_device_weights(model, self.device, dtype, one_launch, self.weight_format)
         # What is tuned is the chain of Triton kernels above all, and one launch has nothing to choose.
         if launch.source == "default" and self.params.tune == "auto" and one_launch is None:
-            with triton_errors():
+            with triton_errors(self.setting):
                 launch = tuned_launch_config(gpu, weights, settings, model.config.max_source_positions)
         self.settings["launch"] = launch.as_dict()
         torch.cuda.empty_cache()  # what packing took on the way
@@ -143,6 +173,8 @@ class Fused:
         from whisper_speedup.fused.one_launch import NoOneLaunch, make_one_launch, one_launch_or_why
 
         asked, eps = self.params.layers, model.model.decoder.layer_norm.eps
+        if self.weight_format is not None:
+            return None, "it reads weights in half precision"
         if asked == "triton":
             return None, "measure.fused.layers is triton"
         if asked == "auto":
@@ -161,7 +193,7 @@ class Fused:
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, compile and capture first."""
         launch = self.settings.get("launch", {}).get("source", "default")
-        with triton_errors(), self._giving_up_told():
+        with triton_errors(self.setting), self._giving_up_told():
             try:
                 self.model.warm_up(features)
             except Exception as error:

@@ -14,6 +14,7 @@ from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.settings import DecodingSettings
 
 OLDEST_TRITON = (3, 6)
+OLDEST_FP8 = (8, 9)  # compute capability
 SETTING = "measure.fused.precision"
 PLAIN = f"say {SETTING}: float32 for the plain path"
 
@@ -42,6 +43,17 @@ def check_device(device: torch.device, setting: str = SETTING) -> None:
     with triton_errors(setting):
         # Builds Triton's own helper, so that a missing compiler is said now and not after the weights are packed.
         triton.runtime.driver.active.get_current_device()
+
+
+def check_fp8(device: torch.device, setting: str) -> None:
+    """Raises UserError for a GPU that does not convert fp8 weights itself. `setting`: as check_device's."""
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST_FP8:
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}, and fp8"
+            f" weights need {OLDEST_FP8[0]}.{OLDEST_FP8[1]} (Ada, Hopper) or newer: run fused_int8 in its place, or"
+            f" {PLAIN.replace(SETTING, setting)}."
+        )
 
 
 @contextmanager
@@ -100,10 +112,19 @@ def giving_up_told(gave_up: Callable[[], bool], instead: str) -> Iterator[None]:
         raise
 
 
-def needed_bytes(model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype) -> int:
-    """The least that the engine's weights, keys and values take; activations and workspaces come on top."""
+def needed_bytes(
+    model: WhisperForConditionalGeneration, settings: DecodingSettings, dtype: torch.dtype, eight_bits: bool = False
+) -> int:
+    """The least that the engine's weights, keys and values take; activations and workspaces come on top.
+
+    `eight_bits`: the decoder's matrices take a byte a number; the vocabulary's lies beside an embedding in `dtype`.
+    """
     config = model.config
     weights = sum(parameter.numel() for parameter in model.parameters())  # tied ones once
     positions = config.max_source_positions + settings.num_beams * settings.max_total(0)
     states = 2 * config.decoder_layers * positions * config.d_model
-    return (weights + states) * dtype.itemsize
+    needed = (weights + states) * dtype.itemsize
+    if eight_bits:
+        layer = (6 * config.d_model + 2 * config.decoder_ffn_dim) * config.d_model
+        needed += config.vocab_size * config.d_model - config.decoder_layers * layer * (dtype.itemsize - 1)
+    return needed

@@ -130,7 +130,7 @@ class DeviceDecoder:
             keys, values, qkv = self.keys[index], self.values[index], layer.qkv
             norm_qkv(
                 stream, qkv.weight, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
-                **vars(launch.qkv), pdl=pdl,
+                **vars(launch.qkv), pdl=pdl, scale=qkv.scale,
             )  # fmt: skip
             self_attention(
                 query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt, launch.self_block,
@@ -149,20 +149,21 @@ class DeviceDecoder:
     def _normed(self, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False) -> None:
         norm_linear(
             self.stream, product.weight, product.w_gamma, product.offset, out, product.eps, gelu, **vars(tile),
-            pdl=self.launch.pdl,
+            pdl=self.launch.pdl, scale=product.scale,
         )  # fmt: skip
 
     def _add(self, x: torch.Tensor, product: Product, gamma: torch.Tensor, tile: Tile, splits: int) -> None:
         linear_residual(
-            x, product.weight, product.bias, self.stream, gamma, **vars(tile), splits=splits, pdl=self.launch.pdl
-        )
+            x, product.weight, product.bias, self.stream, gamma, **vars(tile), splits=splits, pdl=self.launch.pdl,
+            scale=product.scale,
+        )  # fmt: skip
 
     def _choose(self, first: int, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
         settings, projection, pdl = self.settings, self.weights.projection, self.launch.pdl
         vocabulary(
             self.stream, first, sources, projection.weight, projection.w_gamma, projection.offset, self.rules,
             self.state.length, self.peak, self.norm, self.candidates, projection.eps, prompt_length, min_length,
-            **vars(self.launch.vocabulary), pdl=pdl, done=self.state.done,
+            **vars(self.launch.vocabulary), pdl=pdl, done=self.state.done, scale=projection.scale,
         )  # fmt: skip
         beam_update(
             self.state, self.peak, self.norm, self.candidates, sources, settings.num_beams, self.size, prompt_length,

@@ -15,6 +15,7 @@ from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.beam_search import Hypothesis
+from whisper_speedup.fused.device_checks import SETTING
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
@@ -56,7 +57,7 @@ class DeviceWhisper:
 
     `graphs=False` launches kernel by kernel: for a CPU with Triton's interpreter, and for profiling. `weights` are the
     model's, where they are packed already. `encoder_graph=False` launches the encoder's kernels one by one, for the
-    ladder.
+    ladder. `setting`: the profile's key for the engine's precision, as an error names it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class DeviceWhisper:
         self.encoder_graph = encoder_graph
         self.device, self.dtype, self.launch = device, dtype, launch
         self.part: Part = unwatched
+        self.setting = SETTING
         self.frames = model.config.max_source_positions * 2
         self.mels = model.config.num_mel_bins
         self.encoder = Encoder(model, device, dtype, kernels=True)
@@ -188,7 +190,7 @@ class DeviceWhisper:
                 decoder.step(self.prompt_length, *limits)
         tokens, score = read_hypothesis(decoder.state, fetched=replayed)
         if not score > -1.0e8:
-            raise NotANumberError("measure.fused.precision", self.weights.embedding.dtype != torch.float32)
+            raise NotANumberError(self.setting, self.weights.embedding.dtype != torch.float32)
         ended = tokens[-1] == settings.eos
         return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
 

@@ -11,6 +11,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.fused.one_launch import OneLaunch
+from whisper_speedup.kernels.eight_bits import DTYPES, WeightFormat, quantised
 from whisper_speedup.kernels.norm_linear import fold_norm
 from whisper_speedup.kernels.persistent_layers import PlainLayer, pack_layers
 from whisper_speedup.kernels.persistent_packing import PackedLayers
@@ -18,21 +19,28 @@ from whisper_speedup.kernels.persistent_packing import PackedLayers
 
 @dataclass(frozen=True)
 class NormedProduct:
-    """A layer norm and the product behind it: weight (N, K), gamma (K,), `W gamma` and `W beta + b` (N,) fp32."""
+    """A layer norm and the product behind it: weight (N, K), gamma (K,), `W gamma` and `W beta + b` (N,) fp32.
+
+    `scale`: as Product's.
+    """
 
     weight: torch.Tensor
     gamma: torch.Tensor
     w_gamma: torch.Tensor
     offset: torch.Tensor
     eps: float
+    scale: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Product:
-    """A product that adds to the residual stream: weight (N, K), bias (N,)."""
+    """A product that adds to the residual stream: weight (N, K), bias (N,). `scale` (N,) fp32, where the weight is in 8
+    bits (kernels/eight_bits.py).
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor
+    scale: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -95,22 +103,30 @@ class Arena:
 
 def pack_device_weights(
     model: WhisperForConditionalGeneration, device: torch.device, dtype: torch.dtype,
-    one_launch: OneLaunch | None = None,
+    one_launch: OneLaunch | None = None, weight_format: WeightFormat | None = None,
 ) -> DeviceWeights:  # fmt: skip
-    """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests)."""
-    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype, one_launch)
+    """Copy the decoder of a transformers Whisper to `device` in `dtype` (fp16 or bf16; fp32 in tests).
+
+    `weight_format`: the matrices of every step in 8 bits, for the chain. What is read once an utterance, or a row at a
+    time, stays in `dtype`: keys' and values' projections of cross-attention, embedding, positions.
+    """
+    return pack_device_decoder(model.model.decoder, model.proj_out.weight, device, dtype, one_launch, weight_format)
 
 
 def pack_device_decoder(
     decoder: WhisperDecoder, projection: torch.Tensor, device: torch.device, dtype: torch.dtype,
-    one_launch: OneLaunch | None = None,
+    one_launch: OneLaunch | None = None, weight_format: WeightFormat | None = None,
 ) -> DeviceWeights:  # fmt: skip
     """The same for a decoder alone and the matrix (vocabulary, d) that makes its logits."""
+    assert one_launch is None or weight_format is None, "the one launch reads weights in half precision"
     width, ffn, layers = decoder.config.d_model, decoder.config.decoder_ffn_dim, len(decoder.layers)
     tied = projection.data_ptr() == decoder.embed_tokens.weight.data_ptr()
     size = decoder.embed_tokens.weight.shape[0]
     in_arena = layers if one_launch is None else 0
-    arena = Arena(in_arena * (6 * width + 2 * ffn) * width + (1 if tied else 2) * size * width, device, dtype)
+    # An embedding whose matrix is rounded for the logits is another one.
+    vocabularies = 1 if tied or weight_format is not None else 2
+    read_as = dtype if weight_format is None else DTYPES[weight_format]
+    arena = Arena(in_arena * (6 * width + 2 * ffn) * width + vocabularies * size * width, device, read_as)
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()
@@ -118,15 +134,25 @@ def pack_device_decoder(
     def bias_of(module: torch.nn.Linear) -> torch.Tensor:
         return to(module.bias) if module.bias is not None else to(module.weight.new_zeros(module.out_features))
 
-    def normed(norm: torch.nn.LayerNorm, *modules: torch.nn.Linear) -> NormedProduct:
-        return fold(norm, arena.add(*(m.weight for m in modules)), torch.cat([bias_of(m) for m in modules]))
+    def matrix(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if weight_format is None:
+            return arena.add(*parts), None
+        rounded = [quantised(part.detach().to(device), weight_format) for part in parts]
+        return arena.add(*(part.values for part in rounded)), torch.cat([part.scale for part in rounded])
 
-    def fold(norm: torch.nn.LayerNorm, weight: torch.Tensor, bias: torch.Tensor) -> NormedProduct:
+    def normed(norm: torch.nn.LayerNorm, *modules: torch.nn.Linear) -> NormedProduct:
+        weight, scale = matrix(*(m.weight for m in modules))
+        return fold(norm, weight, scale, torch.cat([bias_of(m) for m in modules]))
+
+    def fold(
+        norm: torch.nn.LayerNorm, weight: torch.Tensor, scale: torch.Tensor | None, bias: torch.Tensor
+    ) -> NormedProduct:
         gamma, beta = to(norm.weight), to(norm.bias)
-        return NormedProduct(weight, gamma, *fold_norm(weight, bias, gamma, beta), norm.eps)
+        return NormedProduct(weight, gamma, *fold_norm(weight, bias, gamma, beta, scale), norm.eps, scale)
 
     def product(module: torch.nn.Linear) -> Product:
-        return Product(arena.add(module.weight), bias_of(module))
+        weight, scale = matrix(module.weight)
+        return Product(weight, bias_of(module), scale)
 
     def pack_layer(layer: WhisperDecoderLayer) -> DeviceLayer:
         attention, cross = layer.self_attn, layer.encoder_attn
@@ -152,15 +178,20 @@ def pack_device_decoder(
     else:
         plain = (plain_layer(layer) for layer in decoder.layers)
         packed = pack_layers(one_launch.plan, layers, plain, decoder.layer_norm.weight, device, dtype)
-    matrix = arena.add(projection)
-    zeros = matrix.new_zeros(size)
+    vocabulary, vocabulary_scale = matrix(projection)
+    zeros = torch.zeros(size, device=device)
+    embedding = decoder.embed_tokens.weight
+    if weight_format is not None:
+        embedding = to(embedding)
+    elif not tied:
+        embedding = arena.add(embedding)
     return DeviceWeights(
         layers=packed,
         cross_weight=cross_weight,
         cross_bias=cross_bias,
-        embedding=matrix if tied else arena.add(decoder.embed_tokens.weight),
+        embedding=vocabulary if tied and weight_format is None else embedding,
         positions=to(decoder.embed_positions.weight),
-        projection=fold(decoder.layer_norm, matrix, zeros),
+        projection=fold(decoder.layer_norm, vocabulary, vocabulary_scale, zeros),
         heads=decoder.config.decoder_attention_heads,
         arena=arena,
         one_launch=one_launch,

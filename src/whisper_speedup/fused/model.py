@@ -13,11 +13,13 @@ from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Hypothesis, Suppression
 from whisper_speedup.fused.cache import Cache
 from whisper_speedup.fused.decoder import prefill, step
+from whisper_speedup.fused.device_checks import SETTING
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.segments import decode_windows
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.fused.switches import Off
 from whisper_speedup.fused.weights import LayerStack, pack_decoder
+from whisper_speedup.kernels.eight_bits import WeightFormat
 from whisper_speedup.measure.parts import Part, unwatched
 
 
@@ -26,7 +28,9 @@ class FusedWhisper:
 
     Takes what it needs from a transformers model and keeps no reference to its decoder, so that the caller can free
     it. Not thread-safe: buffers are reused from one utterance to the next. `phantom_block` is phantom.py's switch;
-    `off` names parts left out for the ladder. Without packed weights on a GPU, `dtype` is fp32 and autocast to fp16.
+    `off` names parts left out for the ladder; `weight_format`: rounded weights, which save no bytes here (weights.py);
+    `setting`: the profile's key for the engine's precision, as an error names it. Without packed weights on a GPU,
+    `dtype` is fp32 and autocast to fp16.
     """
 
     def __init__(
@@ -38,15 +42,17 @@ class FusedWhisper:
         phantom_block: int | None = None,
         stack: LayerStack | None = None,
         off: Off = frozenset(),
+        weight_format: WeightFormat | None = None,
     ) -> None:
         self.part: Part = unwatched
+        self.setting = SETTING
         self.off = off
         pack = "packed_weights" not in off
         self.autocast = device.type == "cuda" and not pack
         self.device = device
         self.phantom_block = phantom_block
         self.dtype = dtype
-        self.weights = pack_decoder(model, device, dtype, stack, pack)
+        self.weights = pack_decoder(model, device, dtype, stack, pack, weight_format)
         self.encoder = Encoder(model, device, dtype, pack)
         self.frames = model.config.max_source_positions * 2
         self._use(settings)
@@ -117,7 +123,7 @@ class FusedWhisper:
 
     def _checked(self, best: Hypothesis) -> Hypothesis:
         if math.isnan(best.score):  # NaN is above all numbers for topk and argmax, so it wins and its score shows it
-            raise NotANumberError("measure.fused.precision", self.autocast or self.dtype != torch.float32)
+            raise NotANumberError(self.setting, self.autocast or self.dtype != torch.float32)
         return best
 
     def prompt_of(self, cache: Cache) -> list[int]:

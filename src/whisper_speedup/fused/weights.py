@@ -8,6 +8,7 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.fused.linear import Linear
+from whisper_speedup.kernels.eight_bits import WeightFormat, dequantised
 
 
 @dataclass(frozen=True)
@@ -86,18 +87,34 @@ def copier(device: torch.device, dtype: torch.dtype, pack: bool = True) -> Copy:
     return to
 
 
-def copy_linear(to: Copy, *modules: torch.nn.Linear, few_rows: bool = False, pack: bool = True) -> Linear:
-    """One product for several modules with the same input: their outputs side by side."""
+def copy_linear(
+    to: Copy, *modules: torch.nn.Linear, few_rows: bool = False, pack: bool = True,
+    weight_format: WeightFormat | None = None,
+) -> Linear:  # fmt: skip
+    """One product for several modules with the same input: their outputs side by side. `weight_format`: of a rounded
+    weight.
+    """
     biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
-    return Linear(to(torch.cat([m.weight for m in modules])), to(torch.cat(biases)), few_rows, pack)
+    weight = torch.cat([m.weight for m in modules])
+    if weight_format is not None:
+        weight = dequantised(weight, weight_format)
+    return Linear(to(weight), to(torch.cat(biases)), few_rows, pack)
 
 
-def pack_stack(decoder: WhisperDecoder, device: torch.device, dtype: torch.dtype, pack: bool = True) -> LayerStack:
-    """Copy a transformers Whisper decoder into packed form on `device` in `dtype`."""
+def pack_stack(
+    decoder: WhisperDecoder, device: torch.device, dtype: torch.dtype, pack: bool = True,
+    weight_format: WeightFormat | None = None,
+) -> LayerStack:  # fmt: skip
+    """Copy a transformers Whisper decoder into packed form on `device` in `dtype`.
+
+    `weight_format` rounds what device_weights.py rounds: the matrices of a step, and not those of cross-attention's
+    keys and values. The rounded weights are kept and read as `dtype`, so that a CPU shows their text; it is no faster.
+    """
     to = copier(device, dtype, pack)
 
     def linear(*modules: torch.nn.Linear, few_rows: bool = True) -> Linear:
-        return copy_linear(to, *modules, few_rows=few_rows, pack=pack)
+        rounded = weight_format if few_rows else None
+        return copy_linear(to, *modules, few_rows=few_rows, pack=pack, weight_format=rounded)
 
     layers: list[WhisperDecoderLayer] = list(decoder.layers)
     return LayerStack(
@@ -130,11 +147,14 @@ def pack_decoder(
     dtype: torch.dtype,
     stack: LayerStack | None = None,
     pack: bool = True,
+    weight_format: WeightFormat | None = None,
 ) -> DecoderWeights:
     """Copy the decoder and the projection of a transformers Whisper; `stack`: the decoder, packed already. `pack`:
-    see copier and Linear."""
-    stack = stack if stack is not None else pack_stack(model.model.decoder, device, dtype, pack)
+    see copier and Linear; `weight_format`: see pack_stack, and the projection is rounded, too."""
+    stack = stack if stack is not None else pack_stack(model.model.decoder, device, dtype, pack, weight_format)
     projection = model.proj_out.weight
     tied = projection.data_ptr() == model.model.decoder.embed_tokens.weight.data_ptr()
+    if weight_format is not None:  # the embedding itself stays as it is
+        projection, tied = dequantised(projection, weight_format), False
     weight = stack.embedding if tied else copier(device, dtype, pack)(projection)
     return DecoderWeights(**vars(stack), projection=Linear(weight, None, few_rows=True, pack=pack))

@@ -9,14 +9,18 @@ the partial sums that the next layer norm needs (stream.py).
 A long K over few columns leaves SMs idle, so K can be split: each program of a column tile writes its partial product,
 and the last to arrive adds them in the order of the splits, so the result does not depend on who was last.
 
-Bytes: N * K * 2 of weights, rows * K * 2 of x (from L2 for all programs but the first), rows * N * 10 of the stream.
-For large-v2's fc2 (1280 x 5120) that is 13.1 MB, 4.4 us at 3.0 TB/s; for an output product (1280 x 1280) 1.1 us.
+A weight in 8 bits (eight_bits.py) has a scale for each of its rows, which multiplies the whole sum.
+
+Bytes: N * K * 2 of weights, half of it in 8 bits, rows * K * 2 of x (from L2 for all programs but the first), rows *
+N * 10 of the stream. For large-v2's fc2 (1280 x 5120) in fp16 that is 13.1 MB, 4.4 us at 3.0 TB/s; for an output
+product (1280 x 1280) 1.1 us.
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from whisper_speedup.kernels.eight_bits import check_weight
 from whisper_speedup.kernels.stream import (
     ROWS,
     Stream,
@@ -38,6 +42,7 @@ def linear_residual_reference(
 def _linear_residual_kernel(
     x_ptr,
     w_ptr,
+    scale_ptr,
     bias_ptr,
     r_ptr,
     gamma_ptr,
@@ -63,6 +68,8 @@ def _linear_residual_kernel(
     # What the product is added to is asked for first, so that it arrives while the weights do.
     bias = tl.load(bias_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
     gamma = tl.load(gamma_ptr + cols, mask=cols < n, other=0.0).to(tl.float32)
+    if scale_ptr is not None:
+        scale = tl.load(scale_ptr + cols, mask=cols < n, other=0.0)
     wait_for_inputs(PDL)
     inside = live & (cols < n)[:, None]
     place = r_ptr + row[None, :] * n + cols[:, None]
@@ -76,6 +83,8 @@ def _linear_residual_kernel(
             w_mask, x_mask = w_mask & (inner < k)[None, :], x_mask & (inner < k)[:, None]
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
+        if scale_ptr is not None:
+            w = w.to(x.dtype)
         acc = tl.dot(w, x, acc)
     let_next_start(PDL)
     if SPLITS > 1:
@@ -91,6 +100,8 @@ def _linear_residual_kernel(
         for other in tl.static_range(SPLITS):
             acc += tl.load(partial_ptr + (part * SPLITS + other) * BLOCK_N * ROWS + narrow, cache_modifier=".cg")
         tl.store(arrived_ptr + part, 0)  # ready for the next launch
+    if scale_ptr is not None:
+        acc = acc * scale[:, None]
     r = before + acc + bias[:, None]
     tl.store(place, r, mask=inside)
     leave_for_norm(r, inside, row, cols, gamma, scaled_ptr, sums_ptr, part, n, ROWS)
@@ -108,17 +119,22 @@ def linear_residual(
     num_stages: int = 4,
     splits: int = 1,
     pdl: bool = False,
+    scale: torch.Tensor | None = None,
 ) -> Stream:
-    """Launch on x (rows <= 8, K) in the weights' type; adds to the stream's first rows and leaves it for `gamma`."""
+    """Launch on x (rows <= 8, K) in the stream's type; adds to the stream's first rows and leaves it for `gamma`.
+
+    `scale` (N,) fp32: of a weight in 8 bits.
+    """
     rows, k = x.shape
     n = weight.shape[0]
     assert rows <= ROWS and weight.shape[1] == k and stream.width == n and gamma.shape == (n,) and block_n >= 8
-    assert x.dtype == weight.dtype and x.is_contiguous() and weight.is_contiguous()
+    check_weight(weight, scale, x.dtype)
+    assert x.is_contiguous() and weight.is_contiguous()
     parts = triton.cdiv(n, block_n)
     partial, arrived = stream.split_scratch(parts * splits * block_n, parts)
     _linear_residual_kernel[(parts, splits)](
-        x, weight, bias, stream.residual, gamma, stream.scaled, stream.sums, partial, arrived, rows, n, k, block_n,
-        block_k, k % block_k == 0, splits, pdl, ROWS,
+        x, weight, scale, bias, stream.residual, gamma, stream.scaled, stream.sums, partial, arrived, rows, n, k,
+        block_n, block_k, k % block_k == 0, splits, pdl, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip
     stream.wrote(parts)

@@ -6,13 +6,14 @@ A step feeds one token a beam: row r stands at position `start` and writes slot 
 row r stands at position `start + r` and writes slot 0, where every beam's ancestry points. Because keys and values
 go to the cache here, the self-attention that follows may read all of them.
 
-Bytes: 3 d * d * 2 of weights (large-v2: 9.8 MB, 3.3 us at 3.0 TB/s); the rest is small.
+Bytes: 3 d * d * 2 of weights (large-v2: 9.8 MB, 3.3 us at 3.0 TB/s), half of it in 8 bits; the rest is small.
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from whisper_speedup.kernels.eight_bits import check_weight
 from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product
 from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option
 
@@ -43,6 +44,7 @@ def _norm_qkv_kernel(
     scaled_ptr,
     sums_ptr,
     w_ptr,
+    scale_ptr,
     w_gamma_ptr,
     offset_ptr,
     q_ptr,
@@ -65,8 +67,8 @@ def _norm_qkv_kernel(
     cols = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     start = tl.load(start_ptr)
     y = normed_product(
-        scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, 3 * d, d, eps, cols, BLOCK_N, BLOCK_K,
-        EVEN_K, PARTS, PDL, ROWS,
+        scaled_ptr, sums_ptr, w_ptr, scale_ptr, w_gamma_ptr, offset_ptr, 0, rows, parts, 3 * d, d, eps, cols, BLOCK_N,
+        BLOCK_K, EVEN_K, PARTS, PDL, ROWS,
     ).to(q_ptr.dtype.element_ty)  # fmt: skip
     row = tl.arange(0, ROWS)
     if PROMPT:
@@ -98,16 +100,21 @@ def norm_qkv(
     num_warps: int = 4,
     num_stages: int = 4,
     pdl: bool = False,
+    scale: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Launch on the stream's first rows; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d)."""
+    """Launch on the stream's first rows; `start` is an int32 tensor (1,) on the device. Returns `query` (rows, d).
+
+    `scale` (3 d,) fp32: of a weight in 8 bits.
+    """
     rows, d = query.shape
     positions, beams, _ = keys.shape
     assert rows <= ROWS and stream.width == d and weight.shape == (3 * d, d) and values.shape == keys.shape
     assert rows <= (positions if prompt else beams)
     assert weight.is_contiguous() and keys.is_contiguous() and query.is_contiguous()
+    check_weight(weight, scale, stream.scaled.dtype)
     _norm_qkv_kernel[(triton.cdiv(3 * d, block_n),)](
-        stream.scaled, stream.sums, weight, w_gamma, offset, query, keys, values, start, rows, stream.parts, d, beams,
-        eps, prompt, block_n, block_k, d % block_k == 0, triton.next_power_of_2(stream.parts), pdl,
+        stream.scaled, stream.sums, weight, scale, w_gamma, offset, query, keys, values, start, rows, stream.parts, d,
+        beams, eps, prompt, block_n, block_k, d % block_k == 0, triton.next_power_of_2(stream.parts), pdl,
         ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),
     )  # fmt: skip

@@ -11,13 +11,15 @@ Behind the end of a search there is nothing to do: given the search's `done`, a 
 
 `rules` (V,) int8 says what is suppressed: 1 always, 2 at the first generated token, 4 end-of-text below min_length.
 
-Bytes: V * d * 2 read; large-v2 132.8 MB, 44 us at 3.0 TB/s. Written: tiles * rows * (KEEP * 8 + 8).
+Bytes: V * d * 2 read; large-v2 132.8 MB, 44 us at 3.0 TB/s; half of that in 8 bits. Written: tiles * rows *
+(KEEP * 8 + 8).
 """
 
 import torch
 import triton
 import triton.language as tl
 
+from whisper_speedup.kernels.eight_bits import check_weight
 from whisper_speedup.kernels.norm_linear import norm_linear_reference, normed_product
 from whisper_speedup.kernels.stream import ROWS, Stream, pdl_option, wait_for_inputs
 
@@ -68,6 +70,7 @@ def _vocabulary_kernel(
     scaled_ptr,
     sums_ptr,
     w_ptr,
+    scale_ptr,
     w_gamma_ptr,
     offset_ptr,
     rules_ptr,
@@ -104,8 +107,8 @@ def _vocabulary_kernel(
     length = tl.load(length_ptr)
     rule = tl.load(rules_ptr + cols, mask=inside, other=1).to(tl.int32)
     z = normed_product(
-        scaled_ptr, sums_ptr, w_ptr, w_gamma_ptr, offset_ptr, first, rows, parts, n, d, eps, cols, BLOCK_N, BLOCK_K,
-        EVEN_K, PARTS, PDL, ROWS,
+        scaled_ptr, sums_ptr, w_ptr, scale_ptr, w_gamma_ptr, offset_ptr, first, rows, parts, n, d, eps, cols, BLOCK_N,
+        BLOCK_K, EVEN_K, PARTS, PDL, ROWS,
     )  # fmt: skip
     z = tl.where(inside[:, None], z, float("-inf"))
     row = tl.arange(0, ROWS)
@@ -147,9 +150,10 @@ def vocabulary(
     num_stages: int = 3,
     pdl: bool = False,
     done: torch.Tensor | None = None,
+    scale: torch.Tensor | None = None,
 ) -> None:
     """Launch on `rows` rows of the stream, from row `first`. `length` int32 (1,): tokens so far, prompt included.
-    `done` int32 (1,).
+    `done` int32 (1,). `scale` (V,) fp32: of an `embedding` in 8 bits.
 
     Writes peak and norm (tiles, 8) fp32 and candidates (tiles, 8, keep) int64, tiles = ceil(V / block_n); only the
     first `rows` rows of each tile are written.
@@ -160,9 +164,10 @@ def vocabulary(
     assert first + rows <= ROWS and stream.width == d and rules.shape == (n,) and rules.dtype == torch.int8
     assert peak.shape == norm.shape == (tiles, ROWS) and candidates.shape == (tiles, ROWS, keep)
     assert embedding.is_contiguous() and keep <= block_n
+    check_weight(embedding, scale, stream.scaled.dtype)
     _vocabulary_kernel[(tiles,)](
-        stream.scaled, stream.sums, embedding, w_gamma, offset, rules, length, length if done is None else done, peak,
-        norm, candidates, first, rows, stream.parts, n, d, eps, prompt_length, min_length, keep, block_n, block_k,
+        stream.scaled, stream.sums, embedding, scale, w_gamma, offset, rules, length, length if done is None else done,
+        peak, norm, candidates, first, rows, stream.parts, n, d, eps, prompt_length, min_length, keep, block_n, block_k,
         d % block_k == 0,
         triton.next_power_of_2(stream.parts), pdl, done is not None, ROWS,
         num_warps=num_warps, num_stages=num_stages, **pdl_option(pdl),

@@ -54,6 +54,8 @@ def parts(run: Row, parameters: int) -> dict[str, float | None]:
     engine may report `weights`, `caches` and `activations` itself, and is then believed.
     """
     told, size = run["memory"], BYTES.get(run["dtype"])
+    if size == 2 and run["settings"].get("weights"):  # some of them are in 8 bits: how many, the shape alone would tell
+        size = None
     weights = told.get("weights") or (parameters * size if size else None)
     if told.get("max_reserved") is None:
         peak = told["process_peak"]

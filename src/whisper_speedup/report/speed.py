@@ -66,6 +66,8 @@ def _floor_words(floor: Row | None, context: Row, latency: list[Row]) -> str | N
         f" reads {numbers.gigabytes_a_second(floor['bandwidth_bytes_s'])}, so a token cannot take less than"
         f" {numbers.seconds(floor['seconds'])}."
     )
+    if any(context["runs"][engine]["settings"].get("weights") for engine in context["engines"]):
+        said += " Weights in 8 bits are half as many bytes where a GPU reads them."
     for engine in summary.compared(context):
         found = times.fit(latency, engine)
         taken = (context["runs"][engine].get("breakdown") or {}).get("step_s") or (found[0] if found else None)

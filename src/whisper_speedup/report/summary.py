@@ -7,12 +7,14 @@ from whisper_speedup.report import numbers
 
 LABELS = {
     "huggingface": "Hugging Face", "compiled": "torch.compile", "ctranslate2": "CTranslate2",
-    "ctranslate2_int8": "CTranslate2 int8", "kernl": "Kernl port",
+    "ctranslate2_int8": "CTranslate2 int8", "fused_int8": "Fused int8", "fused_fp8": "Fused fp8", "kernl": "Kernl port",
     "kernl_upstream": "Genuine Kernl", "kernl_phantom": "Kernl's mask",
 }  # fmt: skip
 # What a stranger cannot know from the name.
 DESCRIPTIONS = {
     "fused": "this repository's own engine",
+    "fused_int8": "the same with the decoder's weights in int8",
+    "fused_fp8": "the same with the decoder's weights in fp8",
     "fused_batch": "the same with many utterances at once",
     "compiled": "transformers with its static cache and compiled forwards",
     "ctranslate2": "another engine, in C++",
