@@ -69,10 +69,11 @@ def test_finds_what_transformers_finds(emulated_launch: OneLaunch, beams: int) -
 
 def test_a_prompt_and_a_second_window(emulated_launch: OneLaunch) -> None:
     """Two timestamps in a row: the rest of the window is decoded anew, over the same keys of cross-attention."""
-    model = plain_tiny_whisper(23, vocabulary=60, timestamps=True, width=128)
+    model = plain_tiny_whisper(26, vocabulary=60, timestamps=True, width=128)  # 23 has a tie, which processors break
     arguments = arguments_of(2, 5)
     engine = whisper(model, decoding_settings(model, arguments, [START, NO_TIMESTAMPS]), emulated_launch)
     found = engine.generate(tiny_features(23))
+    assert len(found.tokens) > 5, "more than one window's"
     chain = DeviceWhisper(model, engine.settings, CPU, HALF, LAUNCH, graphs=False)
     assert found.tokens == chain.generate(tiny_features(23)).tokens
 
@@ -194,7 +195,7 @@ def captured(beams: int, device: torch.device, half: torch.dtype) -> DeviceWhisp
         pytest.skip(str(why))
     engine = whisper(model, settings, one, device, half, LaunchConfig(), graphs=True)
     engine.warm_up(tiny_features(99).to(device))
-    assert {"encode", "prompt", "step", "3 steps", "8 steps"} == engine.graphs.keys()  # 19 behind the prompt
+    assert {"encode", "prompt", "step", "10 steps", "9 steps"} == engine.graphs.keys()  # 19 behind the prompt
     return engine
 
 

@@ -42,6 +42,16 @@ def unserved(settings: DecodingSettings) -> str | None:
 STEPS, MORE_STEPS, MANY_LAYERS = 8, 16, 13  # in a graph, where one too many costs little: some 10 ms, or less
 
 
+def in_graphs(steps: int, about: int) -> dict[int, int]:
+    """How many graphs of so many steps make `steps`: sizes that differ by one at most, the larger first.
+
+    Each graph but the last two costs the host a sleep, so what is left over gets none of its own.
+    """
+    graphs = max(1, round(steps / about))
+    size, larger = divmod(steps, graphs)
+    return {count: times for count, times in ((size + 1, larger), (size, graphs - larger)) if count and times}
+
+
 class DeviceWhisper:
     """A Whisper on one GPU with fixed settings; buffers and graphs are made once, and nothing is allocated after.
 
@@ -140,8 +150,7 @@ class DeviceWhisper:
                 run()
             self.graphs[name] = graph
         most = STEPS if self.decoder.keys.shape[0] < MANY_LAYERS else MORE_STEPS
-        sizes = ((most, self.steps // most), (self.steps % most, 1)) if several else ()
-        self.several = {count: times for count, times in sizes if count and times}
+        self.several = in_graphs(self.steps, most) if several else {}
         for count in self.several:
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
@@ -207,7 +216,6 @@ class DeviceWhisper:
 
         names = ["step"] * self.steps
         if self.several and self.part is unwatched:  # a stopwatch counts steps
-            # The short one first: behind it are those that keep the GPU busy while the host sleeps.
-            names = [f"{count} steps" for count, times in sorted(self.several.items()) for _ in range(times)]
+            names = [f"{count} steps" for count, times in self.several.items() for _ in range(times)]
         starts = [partial(start, name) for name in names]
         run_ahead(starts, done, self.device, self.decoder.state.fetch)
