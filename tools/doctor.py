@@ -227,7 +227,7 @@ def engine_row(name: str, facts: dict[str, Any], missing: list[str]) -> Row:
     if missing:
         return Row(name, "missing", "does not run here", "; ".join(missing))
     gpu = (usable(facts["venv"]) or {}).get("gpu")
-    where = "the GPU" if gpu else "the CPU" if "int8" in name else "the CPU, in fp32"
+    where = "the GPU" if gpu else "the CPU" if name == "ctranslate2_int8" else "the CPU, in fp32"
     return Row(name, "ok", f"runs on {where}")
 
 

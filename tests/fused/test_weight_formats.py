@@ -47,15 +47,14 @@ def device_whisper(
     return DeviceWhisper(model, settings, device, dtype, launch, graphs=graphs, weights=packed)
 
 
-@pytest.mark.parametrize(("beams", "seed"), [(1, 6), (3, 5), (5, 6)])
+@pytest.mark.parametrize(("beams", "seed"), [(1, 6), (5, 6)])
 def test_the_kernels_equal_transformers_with_rounded_weights(
     device: torch.device, weights: WeightFormat, beams: int, seed: int
 ) -> None:
     arguments = arguments_of(beams, 5)
     whisper = device_whisper(plain_tiny_whisper(seed), arguments, device, torch.float32, weights)
     expected = round_weights(plain_tiny_whisper(seed), weights)
-    for features in (1, 2):
-        check_equal(expected, whisper, tiny_features(features), arguments)
+    check_equal(expected, whisper, tiny_features(1), arguments)
 
 
 @pytest.mark.parametrize("beams", [1, 2, 5])

@@ -41,6 +41,14 @@ def test_weights_that_cannot_be_there_are_not_drawn():
     assert (found["weights"], found["caches"]) == (None, 150)
 
 
+def test_what_weights_in_8_bits_take_on_a_gpu_is_not_guessed():
+    told = {"allocated": 500, "max_allocated": 800, "max_reserved": 900}
+    found = parts(run(**told) | {"settings": {"weights": "int8"}}, parameters=100)
+    assert (found["weights"], found["caches"]) == (None, 500)
+    found = parts(run("float32", **told) | {"settings": {"weights": "int8"}}, parameters=100)
+    assert found["weights"] == 400
+
+
 def test_on_a_cpu_only_the_weights_are_told_from_the_rest():
     found = parts(run("float32"), parameters=100)
     assert found == {"weights": 400, "caches": None, "activations": None, "reserved": None, "rest": 600}
@@ -81,6 +89,9 @@ def test_the_floor_is_the_one_of_the_run_that_saw_the_highest_bandwidth(results)
     assert "must read 65.6 MB" in found.floor
     assert "reads 20.0 GB/s, so a token cannot take less than 3.28 ms" in found.floor
     assert found.drawings[2].floor == "floor, 3.28 ms a token"
+    assert "8 bits" not in found.floor
+    context["runs"]["fused"]["settings"]["weights"] = "int8"
+    assert "Weights in 8 bits are half as many bytes" in speed(context, metrics, latency).floor
     assert len(found.missing) == 2
 
 

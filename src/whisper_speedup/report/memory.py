@@ -54,7 +54,7 @@ def parts(run: Row, parameters: int) -> dict[str, float | None]:
     engine may report `weights`, `caches` and `activations` itself, and is then believed.
     """
     told, size = run["memory"], BYTES.get(run["dtype"])
-    if size == 2 and run["settings"].get("weights"):  # some of them are in 8 bits: how many, the shape alone would tell
+    if size == 2 and rounded(run):  # part of them in 8 bits, and the number of parameters does not say how many
         size = None
     weights = told.get("weights") or (parameters * size if size else None)
     if told.get("max_reserved") is None:
@@ -72,6 +72,11 @@ def parts(run: Row, parameters: int) -> dict[str, float | None]:
         "reserved": told["max_reserved"] - told["max_allocated"],
         "rest": None,
     }
+
+
+def rounded(run: Row) -> bool:
+    """Whether an engine rounds its weights to 8 bits."""
+    return bool((run.get("settings") or {}).get("weights"))
 
 
 def _notes(context: Row, weights: bool) -> list[str]:

@@ -8,6 +8,7 @@ from whisper_speedup.report.charts import times
 from whisper_speedup.report.charts.bars import BarTable, Segment, bar
 from whisper_speedup.report.charts.canvas import Drawing
 from whisper_speedup.report.ladder import ladder
+from whisper_speedup.report.memory import rounded
 
 Row = dict[str, Any]
 PARTS = {"encoder_s": "Encoder", "prefill_s": "Prompt", "steps_s": "Decode steps", "host_s": "Search and host"}
@@ -66,7 +67,7 @@ def _floor_words(floor: Row | None, context: Row, latency: list[Row]) -> str | N
         f" reads {numbers.gigabytes_a_second(floor['bandwidth_bytes_s'])}, so a token cannot take less than"
         f" {numbers.seconds(floor['seconds'])}."
     )
-    if any(context["runs"][engine]["settings"].get("weights") for engine in context["engines"]):
+    if any(rounded(context["runs"][engine]) for engine in context["engines"]):
         said += " Weights in 8 bits are half as many bytes where a GPU reads them."
     for engine in summary.compared(context):
         found = times.fit(latency, engine)
