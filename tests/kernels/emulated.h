@@ -62,8 +62,6 @@ static void meet(Meeting& m, int count) {
     }
     while (m.round == round) give_way();
 }
-static void wait_for_inputs() {}  // one launch at a time
-static void let_next_start() {}
 static int warp_of() { return self_->block * (BLOCK / 32) + self_->thread / 32; }
 static void sync_all() { meet(wholes[self_->block], BLOCK); }
 static void sync_block() { meet(blocks[self_->block], COMPUTING); }

@@ -591,7 +591,6 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                          , long long* timeline
 #endif
                          ) {
-    wait_for_inputs();
     if (load_int(done)) return;  // a step behind the search's end changes nothing, and costs as good as nothing
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
     const Shared shared(warp % WARPS);
@@ -635,7 +634,6 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
 
     constexpr int VECTORS = 11 * WIDTH + 2 * FFN;
     for (int layer = 0; layer < layers; ++layer, record += RECORD) {
-        if (layer + 1 == layers) let_next_start();  // its blocks find room one by one, as these end
         float* partial = (float*)(record + PARTIAL);
         // qkv: sums of weights, offset (3 each) | out: bias | query: sums, offset | out: bias | fc1: sums, offset (FFN each)
         // | fc2: bias

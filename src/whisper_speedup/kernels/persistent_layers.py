@@ -46,7 +46,6 @@ from whisper_speedup.kernels.stream import Stream
 FOLDER = Path(__file__).parent
 NAME = "persistent_layers"
 THREADS = 32 * (WARPS + 1)
-COOPERATIVE, DEPENDENT = 2, 6  # CUlaunchAttributeID: all blocks or none; programmatic stream serialization
 TENSORS = 17  # among the arguments, before 6 numbers and eps
 Launch = Callable[..., None]
 
@@ -120,39 +119,22 @@ def source(plan: Plan, machine: str | None = None) -> str:
     return "\n".join([*lines, machine, (FOLDER / f"{NAME}.cu").read_text(encoding="utf-8")])
 
 
-class Attribute(ctypes.Structure):
-    """The driver's CUlaunchAttribute, with a value that is a number: 64 bytes are a value's room."""
-
-    _fields_ = [("name", ctypes.c_int), ("pad", ctypes.c_int), ("value", ctypes.c_int), ("room", ctypes.c_char * 60)]
-
-
-class Configuration(ctypes.Structure):
-    """The driver's CUlaunchConfig."""
-
-    _fields_ = [
-        ("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3), ("shared_bytes", ctypes.c_uint),
-        ("stream", ctypes.c_void_p), ("attributes", ctypes.POINTER(Attribute)), ("count", ctypes.c_uint),
-    ]  # fmt: skip
-
-
-def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = (), early: bool = True) -> Launch:
+def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = ()) -> Launch:
     """The launch, compiled for this GPU (seconds). `defines` and `extra` arguments are for benchmarks.
-
-    `early`: it is made ready while the kernel before still runs, if that one allows it (dependent launch).
 
     Raises what torch raises where NVRTC is missing or refuses the source.
     """
     kernel = torch.cuda._compile_kernel(defines + source(plan), NAME)
     kernel.set_shared_memory_config(plan.shared_bytes)
     driver = ctypes.CDLL("libcuda.so.1")
-    attributes = (Attribute * 2)(Attribute(COOPERATIVE, value=1), Attribute(DEPENDENT, value=int(early)))
 
     def launch(*args: Any) -> None:
         held = [_argument(one) for one in (*args, *extra)]
         pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(one) for one in held))
         stream = torch.cuda.current_stream()._as_parameter_
-        how = Configuration((plan.grid, 1, 1), (THREADS, 1, 1), plan.shared_bytes, stream, attributes, len(attributes))
-        status = driver.cuLaunchKernelEx(ctypes.byref(how), kernel.func, pointers, None)
+        status = driver.cuLaunchCooperativeKernel(
+            kernel.func, plan.grid, 1, 1, THREADS, 1, 1, plan.shared_bytes, stream, pointers
+        )
         if status:
             text = ctypes.c_char_p()
             driver.cuGetErrorString(status, ctypes.byref(text))
