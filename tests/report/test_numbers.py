@@ -44,6 +44,7 @@ def test_a_column_has_one_unit_and_as_many_decimals_for_all():
     assert numbers.seconds_column([7.469, 2.6]) == numbers.Column("s", ["7.47", "2.60"])
     assert numbers.seconds_column([0.5376, 0.19, None]) == numbers.Column("ms", ["538", "190", "\N{EN DASH}"])
     assert numbers.seconds_column([804.0, 0.44]) == numbers.Column("s", ["804.00", "0.44"])
+    assert numbers.seconds_column([1.66, 0.0568]) == numbers.Column("s", ["1.660", "0.057"])
     assert numbers.seconds_column([39.8 * 60, 17.1 * 60]) == numbers.Column("min", ["39.8", "17.1"])
     assert numbers.seconds_column([9000.0, 5997.0]).unit == "h"
     assert numbers.seconds_column([0.0044, 0.0245]) == numbers.Column("ms", ["4.4", "24.5"])

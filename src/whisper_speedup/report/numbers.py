@@ -149,7 +149,8 @@ def _column(values: Sequence[float | None], units: Sequence[tuple[str, float]], 
     unit, size_of_one = units[place]
     scaled = [None if value is None else value / size_of_one for value in values]
     least, most = min(known) / size_of_one, max(known) / size_of_one
-    decimals = max(_decimals(most, 3), min(_decimals(least, 2), 3))
+    # Two digits of the least, if three decimals hold them.
+    decimals = max(_decimals(most, 3), _decimals(least, 2) if least >= 0.0995 else 3)
     return Column(unit, [MISSING if value is None else _fixed(value, decimals) for value in scaled])
 
 
