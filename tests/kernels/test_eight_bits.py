@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import triton
+import triton.language as tl
 
 from tests.kernels.support import (
     ACCUMULATED,
@@ -38,6 +39,7 @@ from whisper_speedup.kernels.norm_linear import fold_norm, norm_linear, norm_lin
 from whisper_speedup.kernels.norm_qkv import norm_qkv, norm_qkv_reference
 from whisper_speedup.kernels.stream import ROWS
 from whisper_speedup.kernels.vocabulary import vocabulary, vocabulary_reference
+from whisper_speedup.kernels.widened import widened
 
 
 @pytest.fixture(params=list(DTYPES))
@@ -117,6 +119,21 @@ def test_every_value_is_exact_in_the_activations_types(device: torch.device) -> 
         assert values.numel() >= 254, weights
         for kind in (torch.float16, torch.bfloat16):
             assert torch.equal(values.to(kind).float(), values)
+
+
+@triton.jit
+def _widened_kernel(w_ptr, out_ptr, COUNT: tl.constexpr):
+    place = tl.arange(0, COUNT)
+    tl.store(out_ptr + place, widened(tl.load(w_ptr + place), out_ptr.dtype.element_ty))
+
+
+def test_every_value_is_widened_exactly(device: torch.device, dtype: torch.dtype, weights: WeightFormat) -> None:
+    values = torch.arange(256, dtype=torch.int16, device=device).to(torch.uint8).view(DTYPES[weights])
+    out = torch.zeros(256, device=device, dtype=dtype)
+    _widened_kernel[(1,)](values, out, 256)
+    numbers = values.float().isfinite()  # a NaN's row has a scale that is NaN, which is what shows it
+    assert int(numbers.sum()) >= 254
+    assert torch.equal(out.float()[numbers], values.float()[numbers])
 
 
 def check_norm_linear(

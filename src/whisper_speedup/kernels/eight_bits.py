@@ -14,7 +14,8 @@ weight, and e4m3 near zero.
 
 Bytes: N * K read instead of 2 * N * K, and N * 4 of scales.
 
-There is no kernel here: norm_linear.py, norm_qkv.py, linear_residual.py and vocabulary.py read such weights.
+norm_linear.py, norm_qkv.py, linear_residual.py and vocabulary.py read such weights, by widened.py. Nothing here needs
+Triton.
 """
 
 from dataclasses import dataclass

@@ -29,6 +29,7 @@ from whisper_speedup.kernels.stream import (
     pdl_option,
     wait_for_inputs,
 )
+from whisper_speedup.kernels.widened import widened
 
 
 def linear_residual_reference(
@@ -84,7 +85,7 @@ def _linear_residual_kernel(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(x_ptr + row[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         if scale_ptr is not None:
-            w = w.to(x.dtype)
+            w = widened(w, x.dtype)
         acc = tl.dot(w, x, acc)
     let_next_start(PDL)
     if SPLITS > 1:

@@ -31,6 +31,7 @@ from whisper_speedup.kernels.stream import (
     pdl_option,
     wait_for_inputs,
 )
+from whisper_speedup.kernels.widened import widened
 
 
 def fold_norm(
@@ -111,7 +112,7 @@ def normed_product(
         w = tl.load(w_ptr + cols[:, None] * k + inner[None, :], mask=w_mask, other=0.0)
         x = tl.load(scaled_ptr + (first + row)[None, :] * k + inner[:, None], mask=x_mask, other=0.0)
         if scale_ptr is not None:
-            w = w.to(x.dtype)
+            w = widened(w, x.dtype)
         acc = tl.dot(w, x, acc)
     let_next_start(PDL)
     if scale_ptr is not None:
