@@ -118,7 +118,7 @@ def _three(value: float) -> str:
 
 def seconds_column(values: Sequence[float | None]) -> Column:
     """Times in the largest unit that suits the greatest and still shows the least."""
-    return _column(values, _SECONDS, (0.9995, 99.95, 5997.0))
+    return _column(values, _SECONDS, (0.9995, 99.95, 5997.0), 3)
 
 
 def seconds_unit(greatest: float) -> tuple[str, float]:
@@ -128,7 +128,7 @@ def seconds_unit(greatest: float) -> tuple[str, float]:
 
 def size_column(values: Sequence[float | None]) -> Column:
     """Bytes in binary units."""
-    return _column(values, _BYTES, (999.5 * 2.0**10, 999.5 * 2.0**20))
+    return _column(values, _BYTES, (999.5 * 2.0**10, 999.5 * 2.0**20), 2)
 
 
 def number_column(values: Sequence[float | None], unit: str = "", decimals: int | None = None) -> Column:
@@ -139,7 +139,10 @@ def number_column(values: Sequence[float | None], unit: str = "", decimals: int 
     return Column(unit, [MISSING if value is None else _fixed(value, decimals) for value in values])
 
 
-def _column(values: Sequence[float | None], units: Sequence[tuple[str, float]], limits: Sequence[float]) -> Column:
+def _column(
+    values: Sequence[float | None], units: Sequence[tuple[str, float]], limits: Sequence[float], finest: int
+) -> Column:
+    """`finest`: how many decimals may show the least."""
     known = [abs(value) for value in values if value]
     if not known:
         return Column(units[1][0], [MISSING if value is None else "0" for value in values])
@@ -149,8 +152,7 @@ def _column(values: Sequence[float | None], units: Sequence[tuple[str, float]], 
     unit, size_of_one = units[place]
     scaled = [None if value is None else value / size_of_one for value in values]
     least, most = min(known) / size_of_one, max(known) / size_of_one
-    # Two digits of the least, if three decimals hold them.
-    decimals = max(_decimals(most, 3), _decimals(least, 2) if least >= 0.0995 else 3)
+    decimals = max(_decimals(most, 3), min(_decimals(least, 2) if least >= 0.0995 else 3, finest))
     return Column(unit, [MISSING if value is None else _fixed(value, decimals) for value in scaled])
 
 
