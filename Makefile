@@ -50,8 +50,9 @@ reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PRO
 report: setup ## render the report again from the small files in Git; no model, audio or GPU  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup report $(if $(PROFILE),--profile $(PROFILE))
 
+# One thread each: torch's threads of several testers would wait for each other's cores.
 test: setup ## run the tests that need no GPU
-	@$(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
