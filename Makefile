@@ -50,9 +50,10 @@ reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PRO
 report: setup ## render the report again from the small files in Git; no model, audio or GPU  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup report $(if $(PROFILE),--profile $(PROFILE))
 
-# One thread each: torch's threads of several testers would wait for each other's cores.
+# One thread each: torch's threads of several testers would wait for each other's cores. In the files' own order: the long
+# tests are alone in theirs, and files with few tests would come last.
 test: setup ## run the tests that need no GPU
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
