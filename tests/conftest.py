@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from tests.hub.server import Repository, TestHub
+    from whisper_speedup.kernels.eight_bits import WeightFormat
 
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -37,6 +38,16 @@ def device(request: pytest.FixtureRequest) -> "torch.device":
     if request.node.get_closest_marker("gpu"):
         pytest.skip("needs an NVIDIA GPU")
     return torch.device("cpu")
+
+
+@pytest.fixture(params=["int8", "fp8"])
+def weights(request: pytest.FixtureRequest, device: "torch.device") -> "WeightFormat":
+    """A format of the decoder's weights that the device reads."""
+    import torch
+
+    if request.param == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
+        pytest.skip("this GPU does not convert fp8")
+    return request.param
 
 
 @pytest.fixture

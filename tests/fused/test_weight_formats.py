@@ -31,13 +31,6 @@ from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.eight_bits import DTYPES, WeightFormat, dequantised, quantised
 
 
-@pytest.fixture(params=list(DTYPES))
-def weights(request: pytest.FixtureRequest, device: torch.device) -> WeightFormat:
-    if request.param == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
-        pytest.skip("this GPU does not convert fp8")
-    return request.param
-
-
 def device_whisper(
     model: WhisperForConditionalGeneration, arguments: dict[str, Any], device: torch.device, dtype: torch.dtype,
     weights: WeightFormat, graphs: bool = False, launch: LaunchConfig = LAUNCH,

@@ -43,13 +43,6 @@ from whisper_speedup.kernels.widened import widened
 
 
 @pytest.fixture(params=list(DTYPES))
-def weights(request: pytest.FixtureRequest, device: torch.device) -> WeightFormat:
-    if request.param == "fp8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
-        pytest.skip("this GPU does not convert fp8")
-    return request.param
-
-
-@pytest.fixture(params=list(DTYPES))
 def rounding(request: pytest.FixtureRequest) -> WeightFormat:
     """A format where only torch rounds, which any device does."""
     return request.param

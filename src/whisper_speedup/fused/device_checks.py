@@ -12,6 +12,7 @@ from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.measure.floor import layer_matrices
 
 OLDEST_TRITON = (3, 6)
 OLDEST_FP8 = (8, 9)  # compute capability
@@ -125,6 +126,6 @@ def needed_bytes(
     states = 2 * config.decoder_layers * positions * config.d_model
     needed = (weights + states) * dtype.itemsize
     if eight_bits:
-        layer = (6 * config.d_model + 2 * config.decoder_ffn_dim) * config.d_model
+        layer = layer_matrices(config.d_model, config.decoder_ffn_dim)
         needed += config.vocab_size * config.d_model - config.decoder_layers * layer * (dtype.itemsize - 1)
     return needed

@@ -15,6 +15,7 @@ from whisper_speedup.kernels.eight_bits import DTYPES, WeightFormat, quantised
 from whisper_speedup.kernels.norm_linear import fold_norm
 from whisper_speedup.kernels.persistent_layers import PlainLayer, pack_layers
 from whisper_speedup.kernels.persistent_packing import PackedLayers
+from whisper_speedup.measure.floor import layer_matrices
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def pack_device_decoder(
     # An embedding whose matrix is rounded for the logits is another one.
     vocabularies = 1 if tied or weight_format is not None else 2
     read_as = dtype if weight_format is None else DTYPES[weight_format]
-    arena = Arena(in_arena * (6 * width + 2 * ffn) * width + vocabularies * size * width, device, read_as)
+    arena = Arena(in_arena * layer_matrices(width, ffn) + vocabularies * size * width, device, read_as)
 
     def to(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device=device, dtype=dtype).contiguous()

@@ -6,6 +6,13 @@ from typing import Any
 BYTES_PER_VALUE = 2  # fp16 or bf16
 
 
+def layer_matrices(width: int, inner: int) -> int:
+    """Numbers in the matrices of a decoder layer that a step reads: self-attention's four, cross-attention's query and
+    output, and the feed-forward's two.
+    """
+    return (6 * width + 2 * inner) * width
+
+
 def step_bytes(
     config: Mapping[str, Any], bytes_per_value: int = BYTES_PER_VALUE, bytes_per_weight: int | None = None
 ) -> int:
@@ -16,9 +23,8 @@ def step_bytes(
     `bytes_per_weight`: of the matrices, where it is another; 1 counts weights in 8 bits, without their scales.
     """
     width, layers, inner = config["d_model"], config["decoder_layers"], config["decoder_ffn_dim"]
-    # Self-attention's four, of which the key projection has no bias, and cross-attention's query and output.
-    matrices = layers * (6 * width * width + 2 * width * inner) + config["vocab_size"] * width
-    biases = layers * (5 * width + inner + width)
+    matrices = layers * layer_matrices(width, inner) + config["vocab_size"] * width
+    biases = layers * (5 * width + inner + width)  # self-attention's key projection has none
     norms = (layers * 3 + 1) * 2 * width
     keys_and_values = layers * 2 * width * config["max_source_positions"]
     return bytes_per_value * (biases + norms + keys_and_values) + (bytes_per_weight or bytes_per_value) * matrices
