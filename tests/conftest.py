@@ -23,6 +23,10 @@ if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")
 # On a GPU Triton rounds the inputs of fp32 products to TF32; only tests run the kernels in fp32, to see their logic.
 os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    from tests.quick_interpreter import exchange_once
+
+    exchange_once()
 
 
 @pytest.fixture
