@@ -7,7 +7,9 @@ A fake `python` stands in for the stages. It writes each stage's outputs from wh
 import os
 import shutil
 import sys
+from collections import OrderedDict
 from pathlib import Path
+from typing import Any, TextIO
 
 import pytest
 import yaml
@@ -109,7 +111,25 @@ class Project:
         return {path.parent.name: path.read_text() for path in Path("build").glob("bundled/runs/*/results.jsonl")}
 
 
+class Dumper(yaml.CSafeDumper):
+    """Of DVC's own ordered dicts, too."""
+
+
+Dumper.add_representer(OrderedDict, lambda dumper, data: dumper.represent_dict(data.items()))
+
+
+def parse_yaml(text: str, path: str, typ: str = "safe") -> Any:
+    return yaml.load(text, Loader=yaml.CSafeLoader) or {}  # noqa: S506
+
+
+def dump_yaml(data: Any, stream: TextIO) -> None:
+    yaml.dump(data, stream, Dumper=Dumper, sort_keys=False)
+
+
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Make it the working directory, with a DVC that reads and writes YAML in C: else that is most of the time."""
+    patch.setattr("dvc.utils.serialize._yaml.parse_yaml", parse_yaml)
+    patch.setattr("dvc.utils.serialize._yaml._dump", dump_yaml)
     patch.chdir(folder)
     patch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     patch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
