@@ -27,9 +27,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Where Triton keeps compiled kernels: with the build, so that `make clean` and a new clone start cold.
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
+# DVC's cache of hashes holds pickles, by default below /var/tmp, where other users of the machine may write
+# (CVE-2025-69872).
+export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor kernl-env reproduce report test test-gpu sanitize fuzz lint audit lock bench profile docker docker-check clean distclean
+.PHONY: help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,8 +55,13 @@ report: setup ## render the report again from the small files in Git; no model, 
 
 # One thread each: torch's threads of several testers would wait for each other's cores. In the files' own order: the long
 # tests are alone in theirs, and files with few tests would come last.
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+
 test: setup ## run the tests that need no GPU
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder
+	@$(PYTEST)
+
+test-all: setup ## run those and the slow ones: more cases of the same, and minutes-long runs
+	@$(PYTEST) -m "not gpu"
 
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	@$(BIN)/python -m pytest -q -m gpu
@@ -65,9 +73,14 @@ fuzz: setup ## throw changed files at every reader of foreign bytes  [MINUTES=60
 	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES)
 
 # Not the CPU lock: PyPI knows no 2.13.0+cpu, and the CUDA lock has the same torch.
+AUDITED = $(filter-out %-cpu.lock,$(LOCKS))
+ACCEPTED = $(shell sed -n 's/^    "\(CVE-[0-9-]*\)":.*/\1/p' tools/advisories.py)
 audit: ## ask PyPI whether a locked package has a known vulnerability; needs the network
 	@test -x $(TOOLS)/audit/bin/pip-audit || { $(PYTHON) -m venv $(TOOLS)/audit && $(TOOLS)/audit/bin/pip install --quiet "pip-audit>=2.9,<3"; }
-	@$(TOOLS)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(patsubst %,--requirement %,$(filter-out %-cpu.lock,$(LOCKS)))
+	@$(TOOLS)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(patsubst %,--ignore-vuln %,$(ACCEPTED)) $(patsubst %,--requirement %,$(AUDITED))
+
+advisories: ## the same from whatever page PyPI or a mirror has, and which packages stay unknown; installs nothing
+	@$(PYTHON) tools/advisories.py $(AUDITED)
 
 lock: ## resolve pyproject.toml again and pin every file by its hash; keeps the versions that still fit
 	@test -x $(TOOLS)/lock/bin/uv || { $(PYTHON) -m venv $(TOOLS)/lock && $(TOOLS)/lock/bin/pip install --quiet "uv>=0.9,<1"; }

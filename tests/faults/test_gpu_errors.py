@@ -67,7 +67,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     return Profile.model_validate(content)
 
 
-@pytest.mark.parametrize("engine", ["fused", "huggingface"])
+@pytest.mark.parametrize("engine", ["fused", pytest.param("huggingface", marks=pytest.mark.slow)])
 def test_a_gpu_that_dies_at_any_operation(profile: Profile, engine: str) -> None:
     run = Path("build/p/runs") / engine
     with Failing() as counter:

@@ -35,7 +35,14 @@ def decode(slots: DeviceSlots, jobs: list[Job]) -> dict[int, Hypothesis | Except
     return {index: outcome for index, outcome, _ in run_stream(slots, Given(jobs), frames, "x", half=False)}
 
 
-@pytest.mark.parametrize(("beams", "prompt"), [(1, (START,)), (2, (START, 3, 4)), (5, (START, 3, 4, 5))])
+@pytest.mark.parametrize(
+    ("beams", "prompt"),
+    [
+        pytest.param(1, (START,), marks=pytest.mark.slow),
+        (2, (START, 3, 4)),
+        pytest.param(5, (START, 3, 4, 5), marks=pytest.mark.slow),
+    ],
+)
 def test_five_utterances_through_two_slots(device: torch.device, beams: int, prompt: tuple[int, ...]) -> None:
     """Prompts of one step and of two; long and short ones; one that may be 2 tokens long; one that is not a number."""
     model = plain_tiny_whisper(6)

@@ -40,7 +40,7 @@ def device_whisper(
     return DeviceWhisper(model, settings, device, dtype, launch, graphs=graphs, weights=packed)
 
 
-@pytest.mark.parametrize(("beams", "seed"), [(1, 6), (5, 6)])
+@pytest.mark.parametrize(("beams", "seed"), [pytest.param(1, 6, marks=pytest.mark.slow), (5, 6)])
 def test_the_kernels_equal_transformers_with_rounded_weights(
     device: torch.device, weights: WeightFormat, beams: int, seed: int
 ) -> None:

@@ -28,7 +28,7 @@ def call(model: WhisperForConditionalGeneration, number: int) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("whole", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_tensors_do_not_pile_up(whole: bool) -> None:
     model = multilingual_whisper(1, layers=1)
     optimize_model(model if whole else model.model.decoder)

@@ -19,6 +19,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 CLIPS = ("cards-002", "librivox-0880")  # the first is a close call: Kernl's masking changes its text
 SCORES = {"return_dict_in_generate": True, "output_scores": True}
 # Arguments of `generate`, and the path that optimize_model(model) takes.
+QUICK = "5 beams with scores"
 USES: dict[str, tuple[dict[str, Any], str]] = {
     "greedy": ({}, "whole model"),
     "5 beams": ({"num_beams": 5}, "whole model"),
@@ -81,7 +82,9 @@ def results(model: WhisperForConditionalGeneration, batches: Iterable[torch.Tens
     return found
 
 
-@pytest.mark.parametrize("name", USES)
+@pytest.mark.parametrize(
+    "name", [QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in USES if name != QUICK)]
+)
 def test_one_utterance(
     plain: WhisperForConditionalGeneration,
     decoder: WhisperForConditionalGeneration,

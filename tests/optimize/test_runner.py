@@ -108,6 +108,7 @@ def test_it_runs_where_engine_fused_runs_it_and_says_the_same(gpu: SimpleNamespa
     assert decoder_path(model.model.decoder).kernels is None, "the chain's copy of the weights is not made"
 
 
+@pytest.mark.slow
 def test_every_number_of_rows_has_its_launch_over_one_copy_of_the_weights(gpu: SimpleNamespace) -> None:
     model = optimised()
     for beams in (1, 2, 5, 6, 1):  # a prompt of 4 tokens is 4 rows
@@ -175,9 +176,13 @@ def no_room(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("change", "heads", "told"),
     [
-        (older, 2, None), (no_room, 2, None), (None, 4, None),
+        pytest.param(older, 2, None, marks=pytest.mark.slow), pytest.param(no_room, 2, None, marks=pytest.mark.slow),
+        (None, 4, None),
         (no_nvrtc, 2, r"Triton kernels and not in one launch: NVRTC or .* refuses it \(Kernel .* line 1\)\.$"),
-        (all_blocks_not_granted, 2, r"refuses it \(CUDA driver error: too many blocks in cooperative launch"),
+        pytest.param(
+            all_blocks_not_granted, 2, r"refuses it \(CUDA driver error: too many blocks in cooperative launch",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["an older GPU", "no room", "narrow heads", "NVRTC refuses it", "the driver refuses it"],
 )  # fmt: skip
@@ -204,6 +209,7 @@ def test_else_the_chain_runs_over_the_copy_that_the_decoder_path_has(
     assert all(one.weights is weights for one in runners(model))
 
 
+@pytest.mark.slow
 def test_one_number_of_rows_does_not_fit(gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those settings run as the chain, the others go on in one launch; encoder and weights are there once each."""
     plan = one_launch.make_plan

@@ -119,7 +119,7 @@ Dumper.add_representer(OrderedDict, lambda dumper, data: dumper.represent_dict(d
 
 
 def parse_yaml(text: str, path: str, typ: str = "safe") -> Any:
-    return yaml.load(text, Loader=yaml.CSafeLoader) or {}  # noqa: S506
+    return yaml.load(text, Loader=yaml.CSafeLoader) or {}
 
 
 def dump_yaml(data: Any, stream: TextIO) -> None:
@@ -207,26 +207,26 @@ def test_a_setting_runs_what_reads_it(
     [
         ("kernels/self_attention.py", FUSED),
         ("kernels/new_kernel.py", FUSED),
-        ("fused/beam_search.py", FUSED),
-        ("optimize/states.py", FUSED),
-        ("optimize/new_store.py", FUSED),
-        ("engines/fused.py", FUSED),
+        pytest.param("fused/beam_search.py", FUSED, marks=pytest.mark.slow),
+        pytest.param("optimize/states.py", FUSED, marks=pytest.mark.slow),
+        pytest.param("optimize/new_store.py", FUSED, marks=pytest.mark.slow),
+        pytest.param("engines/fused.py", FUSED, marks=pytest.mark.slow),
         ("engines/kernl.py", FUSED),
-        ("engines/huggingface.py", DECODED),
-        ("engines/precision.py", DECODED),
+        pytest.param("engines/huggingface.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("engines/precision.py", DECODED, marks=pytest.mark.slow),
         ("benchmark.py", [stage for stage in DECODED if stage != "rounds"]),
-        ("decoding.py", DECODED),
-        ("device.py", DECODED),
-        ("prompt.py", DECODED),
-        ("measure/clock.py", DECODED),
+        pytest.param("decoding.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("device.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("prompt.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("measure/clock.py", DECODED, marks=pytest.mark.slow),
         ("timed.py", DECODED),
         ("rounds/order.py", ["environment", "rounds", "compare", "report"]),
         ("report/template.html", ["environment", "report"]),
-        ("compare/wer.py", ["environment", "compare", "report"]),
+        pytest.param("compare/wer.py", ["environment", "compare", "report"], marks=pytest.mark.slow),
         # Made again, and found to be the same: nothing is measured again.
         ("audio/folder.py", ["environment", "data"]),
-        ("checkpoints/synthetic.py", ["environment", "model"]),
-        ("revisions.py", ["environment", "data", "model"]),
+        pytest.param("checkpoints/synthetic.py", ["environment", "model"], marks=pytest.mark.slow),
+        pytest.param("revisions.py", ["environment", "data", "model"], marks=pytest.mark.slow),
         ("downloads.py", ["environment", "data", "model"]),
     ],
 )
@@ -280,7 +280,10 @@ def test_another_machine_measures_again_and_the_first_ones_timings_come_back(pro
     assert Path("reports/bundled.html").read_text() == page
 
 
-@pytest.mark.parametrize("stage", ["data", "huggingface", "fused", "compare", "report"])
+@pytest.mark.parametrize(
+    "stage",
+    ["data", "huggingface", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("fused", "compare", "report"))],
+)
 def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, stage: str) -> None:
     """Every stage is asked to run again, one of them fails, and after that none runs twice."""
     project.edit("profiles/bundled.yaml", "data", "clips", value=["cards-001"])

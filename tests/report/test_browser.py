@@ -313,6 +313,7 @@ def whole(page, path: Path) -> None:
     page.screenshot(path=path)
 
 
+@pytest.mark.slow
 def test_screenshots_are_kept(visit, page_path):
     SHOTS.mkdir(parents=True, exist_ok=True)
     for name, settings in {

@@ -27,7 +27,11 @@ def start(engine: str, *address: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("address", [(), pytest.param(("local",), marks=there)], ids=["processes", "ray"])
+@pytest.mark.parametrize(
+    "address",
+    [pytest.param((), marks=pytest.mark.slow), pytest.param(("local",), marks=there)],
+    ids=["processes", "ray"],
+)
 def test_a_killed_driver(profile: Profile, monkeypatch: pytest.MonkeyPatch, address: tuple[str, ...]) -> None:
     monkeypatch.setattr(benchmark, "create", maker(Path.cwd()))
     expected = read_jsonl(benchmark.decode(alone(profile), "p", "hearing") / "results.jsonl")

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.scale.conftest import ROOT
 from whisper_speedup.files import read_json
 
 COUNT = 1500
 
 
+@pytest.mark.slow
 def test_a_large_set_in_constant_memory(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks/large_set.py"), f"--utterances={COUNT}", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
