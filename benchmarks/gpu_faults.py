@@ -134,7 +134,7 @@ def prepare(folder: Path) -> None:
     from whisper_speedup.audio import manifest
     from whisper_speedup.checkpoints.prepare import prepare as prepare_model
     from whisper_speedup.files import write_json
-    from whisper_speedup.params import Folder, Local, Synthetic
+    from whisper_speedup.source_params import Folder, Local, Synthetic
 
     home = Path.cwd()
     os.chdir(folder)

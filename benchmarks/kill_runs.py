@@ -42,7 +42,7 @@ from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.cli import main as stage
 from whisper_speedup.files import read_json, write_json
-from whisper_speedup.params import Folder, Local
+from whisper_speedup.source_params import Folder, Local
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 8

@@ -21,7 +21,8 @@ from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import EngineLost, LeftOutError, UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
 from whisper_speedup.lock import only_one
-from whisper_speedup.params import Folder, GenerationParams, Local, Profile
+from whisper_speedup.params import GenerationParams, Profile
+from whisper_speedup.source_params import Folder, Local
 
 BUNDLED = Path(__file__).parents[1] / "profiles" / "bundled.yaml"
 

@@ -53,7 +53,7 @@ def copy(tmp_path: Path) -> Path:
     first, rest = engine.split("\n", 1)
     (tmp_path / first.removeprefix("# ")).write_text(rest, encoding="utf-8")
     patches = blocks("diff")
-    assert len(patches) == 4
+    assert len(patches) == 5
     for patch in patches:
         apply(patch, tmp_path)
     profile = tmp_path / "profiles" / "bundled.yaml"

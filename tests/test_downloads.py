@@ -12,7 +12,7 @@ from whisper_speedup import downloads, revisions
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.downloads import Wanted, fetch, wanted
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Hub
+from whisper_speedup.source_params import Hub
 
 WEIGHTS = "model.safetensors"
 

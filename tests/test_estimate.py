@@ -19,10 +19,11 @@ from whisper_speedup.audio.manifest import prepare as prepare_data
 from whisper_speedup.checkpoints.prepare import prepare as prepare_model
 from whisper_speedup.checkpoints.sizes import SIZES
 from whisper_speedup.cli import main
+from whisper_speedup.engine_params import EngineName
 from whisper_speedup.errors import UserError
 from whisper_speedup.estimate import Estimate, check_disk, estimate
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import BASELINE, EngineName, Profile
+from whisper_speedup.params import BASELINE, Profile
 
 Usage = namedtuple("Usage", "total used free")
 

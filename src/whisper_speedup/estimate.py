@@ -20,11 +20,13 @@ from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.checkpoints import hub, sizes
+from whisper_speedup.engine_params import RUNG
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import BASELINE, RUNG, Bundled, Hub, LibriSpeech, Local, Profile, Samples, Synthetic
+from whisper_speedup.params import BASELINE, Profile
 from whisper_speedup.progress import duration, size
+from whisper_speedup.source_params import Bundled, Hub, LibriSpeech, Local, Samples, Synthetic
 
 CLIP_BYTES = 2 * SAMPLING_RATE * WINDOW_S  # 16-bit samples; FLAC takes less
 # Bytes that an engine's weights take for each parameter. Autocast keeps fp32 weights and a copy in fp16 beside them.

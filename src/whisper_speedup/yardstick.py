@@ -15,11 +15,12 @@ import torch
 from whisper_speedup import device as devices
 from whisper_speedup.benchmark import decode
 from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.engine_params import VariantParams
 from whisper_speedup.engines import precision
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, sha256, write_json
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import BASELINE, MeasureParams, Profile, VariantParams
+from whisper_speedup.params import BASELINE, MeasureParams, Profile
 
 Row = dict[str, Any]
 PACKAGE = Path(__file__).parent

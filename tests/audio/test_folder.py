@@ -8,7 +8,7 @@ import pytest
 from whisper_speedup.audio.clips import Clip
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Folder
+from whisper_speedup.source_params import Folder
 
 
 def folder(path: Path, limit: int | None = None) -> list[Clip]:

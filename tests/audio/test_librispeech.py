@@ -13,7 +13,7 @@ from whisper_speedup import revisions
 from whisper_speedup.audio.librispeech import open_librispeech, rows_cache, wanted
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_jsonl
-from whisper_speedup.params import LibriSpeech
+from whisper_speedup.source_params import LibriSpeech
 
 
 def dataset(**changes: object) -> LibriSpeech:

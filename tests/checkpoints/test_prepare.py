@@ -8,7 +8,7 @@ from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder, prepare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, write_json
-from whisper_speedup.params import Bundled, Hub, Local, Synthetic
+from whisper_speedup.source_params import Bundled, Hub, Local, Synthetic
 
 
 @pytest.fixture

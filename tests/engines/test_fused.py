@@ -4,22 +4,21 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.errors import UserError
-from whisper_speedup.params import (
+from whisper_speedup.engine_params import (
     BaselineParams,
     CompiledParams,
     CTranslate2Params,
     FusedBatchParams,
     FusedFormatParams,
     FusedParams,
-    GenerationParams,
     KernlParams,
     KernlPhantomParams,
     KernlUpstreamParams,
-    MeasureParams,
 )
+from whisper_speedup.engines.create import create
+from whisper_speedup.engines.fused import Fused
+from whisper_speedup.errors import UserError
+from whisper_speedup.params import GenerationParams, MeasureParams
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(

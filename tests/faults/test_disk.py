@@ -21,7 +21,8 @@ from whisper_speedup.checkpoints import bundled, prepare
 from whisper_speedup.checkpoints.folder import make_once
 from whisper_speedup.cli import main
 from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Bundled, Folder, Local, Profile
+from whisper_speedup.params import Profile
+from whisper_speedup.source_params import Bundled, Folder, Local
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Folder, Local, Profile
+from whisper_speedup.params import Profile
 from whisper_speedup.scale import worker
+from whisper_speedup.source_params import Folder, Local
 
 ERRORS = [
     (torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for"), "the GPU stopped working"),

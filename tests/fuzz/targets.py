@@ -28,8 +28,9 @@ from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.compare.runs import read_inputs
 from whisper_speedup.errors import UserError
 from whisper_speedup.names import Names
-from whisper_speedup.params import Folder, load_params, load_profile
+from whisper_speedup.params import load_params, load_profile
 from whisper_speedup.partial import Partial, one_sentence
+from whisper_speedup.source_params import Folder
 
 HERE = Path(__file__).parent
 KEY = {"engine": "x"}

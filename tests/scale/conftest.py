@@ -11,7 +11,8 @@ from tests.checkpoints.folders import write_folder
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.files import write_json
-from whisper_speedup.params import Folder, Local, Profile
+from whisper_speedup.params import Profile
+from whisper_speedup.source_params import Folder, Local
 
 ROOT = Path(__file__).parents[2]
 BUNDLED = ROOT / "profiles" / "bundled.yaml"

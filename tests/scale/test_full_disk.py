@@ -12,7 +12,7 @@ from whisper_speedup import benchmark
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.cli import main
 from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Local
+from whisper_speedup.source_params import Local
 
 
 def test_two_workers_and_a_full_disk(

@@ -12,8 +12,9 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints import prepare as checkpoints
 from whisper_speedup.decoding import Item
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Hub, Local, Profile
+from whisper_speedup.params import Profile
 from whisper_speedup.scale.local import Clips, Recorded
+from whisper_speedup.source_params import Hub, Local
 
 
 def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from whisper_speedup.audio.clips import Clip, one_line, optional, reader
 from whisper_speedup.errors import UserError, detail, shown
-from whisper_speedup.params import Folder
+from whisper_speedup.source_params import Folder
 
 # The second line cannot be decoded here; listed, so that the report says so in place of passing over them.
 SUFFIXES = {

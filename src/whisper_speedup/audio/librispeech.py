@@ -16,7 +16,7 @@ from whisper_speedup.audio.clips import Clip, one_line, optional
 from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import sha256
-from whisper_speedup.params import LibriSpeech
+from whisper_speedup.source_params import LibriSpeech
 
 
 def open_librispeech(data: LibriSpeech) -> list[Clip]:

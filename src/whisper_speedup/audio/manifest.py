@@ -22,8 +22,8 @@ from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.variations import vary
 from whisper_speedup.errors import UserError, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
-from whisper_speedup.params import Folder, LibriSpeech, Samples
 from whisper_speedup.progress import track
+from whisper_speedup.source_params import Folder, LibriSpeech, Samples
 
 MANIFEST = "manifest.jsonl"
 

@@ -9,7 +9,8 @@ import torch
 
 from whisper_speedup.decoding import FeaturesOf, Item
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import Bundled, FeaturesPlace, Hub, Local, Synthetic
+from whisper_speedup.params import FeaturesPlace
+from whisper_speedup.source_params import Bundled, Hub, Local, Synthetic
 
 
 @dataclass(frozen=True)
