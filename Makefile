@@ -4,7 +4,7 @@
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz takes
-# TESTERS=2             how many processes make test shares the tests among; a file's tests stay together
+# TESTERS=2             how many processes make test shares the tests among (default: a core each, at most 4)
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
@@ -12,7 +12,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROFILE ?=
 MINUTES ?= 60
-TESTERS ?= 2
+TESTERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n > 4 ? 4 : n < 2 ? 2 : n)))
 VENV := .venv
 BIN := $(VENV)/bin
 # Tools with packages of their own, which nothing here should depend on: each gets an environment below this folder.
@@ -25,6 +25,8 @@ KERNL_VENV := .venv-kernl
 # dvc starts each stage with `python`: make that the one with everything installed.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Python compiles what it imports; pip would compile all that the packages hold, which takes longer than to unpack it.
+export PIP_COMPILE := 0
 # Where Triton keeps compiled kernels: with the build, so that `make clean` and a new clone start cold.
 export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 # DVC's cache of hashes holds pickles, by default below /var/tmp, where other users of the machine may write

@@ -67,6 +67,7 @@ def test_finds_what_transformers_finds(emulated_launch: OneLaunch, beams: int) -
     assert shortfall(model, features, arguments, best) < TIE[HALF]
 
 
+@pytest.mark.slow
 def test_a_prompt_and_a_second_window(emulated_launch: OneLaunch) -> None:
     """Two timestamps in a row: the rest of the window is decoded anew, over the same keys of cross-attention."""
     model = plain_tiny_whisper(26, vocabulary=60, timestamps=True, width=128)  # 23 has a tie, which processors break

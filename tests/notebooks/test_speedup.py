@@ -26,6 +26,7 @@ def printed(notebook: dict) -> str:
     return "".join(line for cell in notebook["cells"] for out in cell.get("outputs", []) for line in out["text"])
 
 
+@pytest.mark.slow
 def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
     monkeypatch.chdir(tmp_path)

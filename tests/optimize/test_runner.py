@@ -121,6 +121,7 @@ def test_every_number_of_rows_has_its_launch_over_one_copy_of_the_weights(gpu: S
     assert len({one.decoder.persistent.exchange.data_ptr() for one in runners(model)}) == 4
 
 
+@pytest.mark.slow
 def test_new_weights_are_packed_and_nothing_is_compiled(gpu: SimpleNamespace) -> None:
     model = optimised()
     before = decoded(model, 2)

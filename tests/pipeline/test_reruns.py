@@ -176,9 +176,9 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
     ("keys", "value", "expected"),
     [
         (("generation", "num_beams"), 3, DECODED),
-        (("generation", "max_length"), 40, DECODED),
+        pytest.param(("generation", "max_length"), 40, DECODED, marks=pytest.mark.slow),
         (("measure", "repeats"), 2, TIMED),
-        (("measure", "features"), "device", DECODED),
+        pytest.param(("measure", "features"), "device", DECODED, marks=pytest.mark.slow),
         (("measure", "rounds", "starts"), 3, ["environment", "rounds", "compare", "report"]),
         (
             ("measure", "baseline", "reorder_fix"),
@@ -191,7 +191,7 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         (("measure", "kernl", "precision"), "float32", ["environment", "rounds", "compare", "report"]),
         (("report", "title"), "Another title", ["environment", "report"]),
         (("data", "clips"), ["cards-001"], ["data", *DECODED]),
-        (("model", "name"), "base", ["model", *DECODED]),
+        pytest.param(("model", "name"), "base", ["model", *DECODED], marks=pytest.mark.slow),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
 )

@@ -244,6 +244,7 @@ def test_the_notebook_s_own_setting_gives_no_notice(here):
     assert "Read this first" not in read.all("aria-label")
 
 
+@pytest.mark.slow
 def test_a_page_of_2620_utterances_and_40_differences_with_recordings_is_at_most_6_megabytes(here):
     html = big_page(here)
     read = check(html)
