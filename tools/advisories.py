@@ -26,6 +26,7 @@ def main(locks: list[str]) -> int:
     """Print what is known of the packages of all locks."""
     pins = sorted({pin for lock in locks for pin in PIN.findall(Path(lock).read_text(encoding="utf-8"))})
     try:
+        asked(f"{INDEX}/pip/json")  # one question, before two hundred wait for an index that is not there
         with ThreadPoolExecutor(16) as threads:
             answers = list(threads.map(lambda pin: advisories(*pin), pins))
     except (OSError, ValueError) as error:
@@ -51,13 +52,13 @@ def main(locks: list[str]) -> int:
 def advisories(name: str, version: str) -> list[tuple[str, set[str], str]] | None:
     """Each vulnerability of one version once: its id, all its names, a line; None where the index does not say."""
     page = asked(f"{INDEX}/{name}/{version}/json") or asked(f"{INDEX}/{name}/json")
-    if page is None or page["info"]["version"] != version:
+    if page is None or "vulnerabilities" not in page or page["info"]["version"] != version:
         return None
     found: list[tuple[str, set[str], str]] = []
     for entry in page["vulnerabilities"]:
-        names = {entry["id"], *entry["aliases"]}
-        if not entry["withdrawn"] and not any(names & others for _, others, _ in found):
-            found.append((entry["id"], names, (entry["summary"] or entry["details"]).split(". ")[0]))
+        names = {entry["id"], *entry.get("aliases", [])}
+        if not entry.get("withdrawn") and not any(names & others for _, others, _ in found):
+            found.append((entry["id"], names, (entry.get("summary") or entry.get("details") or "").split(". ")[0]))
     return found
 
 
