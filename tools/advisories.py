@@ -38,11 +38,7 @@ def main(locks: list[str]) -> int:
         for identity, names, summary in found or []:
             reason = next((ACCEPTED[one] for one in names if one in ACCEPTED), None)
             open_ones += reason is None
-            print(
-                f"{name} {version}: {identity} {summary}"
-                if reason is None
-                else f"{name} {version}: {reason} ({identity})"
-            )
+            print(f"{name} {version}: {identity} {summary}" + (f" (accepted: {reason})" if reason else ""))
     print(f"audited {len(pins) - len(unknown)} of {len(pins)} packages; vulnerabilities not accepted: {open_ones}")
     if unknown:
         print(f"unknown, for the index holds a newer version's page alone: {', '.join(unknown)}")

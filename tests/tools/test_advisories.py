@@ -56,7 +56,7 @@ def test_what_is_accepted_is_told_with_its_reason(
 ) -> None:
     monkeypatch.setattr(tool, "ACCEPTED", {"CVE-1": "nobody reads here"})
     assert run(tool, monkeypatch, tmp_path, {"good": ("1.0", []), "bad": ("2.0", [HOLE])}) == 0
-    assert "bad 2.0: nobody reads here (PYSEC-1)" in capsys.readouterr().out
+    assert "bad 2.0: PYSEC-1 Reads anything. (accepted: nobody reads here)" in capsys.readouterr().out
 
 
 def test_a_newer_versions_page_says_nothing_of_ours(
