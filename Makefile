@@ -4,8 +4,7 @@
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz takes
-# TESTERS=3             how many processes make test shares the tests among (default: one more than cores, for some wait for
-#                       processes of their own; at most 5)
+# TESTERS=2             how many processes make test shares the tests among (default: one a core, at most 4)
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
 SHELL := /bin/bash
@@ -13,7 +12,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROFILE ?=
 MINUTES ?= 60
-TESTERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 5)))
+TESTERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 VENV := .venv
 BIN := $(VENV)/bin
 # Tools with packages of their own, which nothing here should depend on: each gets an environment below this folder.
