@@ -59,13 +59,15 @@ def test_of_many_that_try_again_and_again_one_at_a_time_holds_it(tmp_path: Path)
 
     def work() -> None:
         nonlocal inside, most, entries
-        for _ in range(60):
+        mine = 0
+        while mine < 15:  # the machine's load decides how many tries that takes
             try:
                 with only_one(path, "x"):
                     with guard:
                         inside += 1
                         most = max(most, inside)
                         entries += 1
+                        mine += 1
                     with guard:
                         inside -= 1
             except UserError:
@@ -77,4 +79,4 @@ def test_of_many_that_try_again_and_again_one_at_a_time_holds_it(tmp_path: Path)
     for thread in threads:
         thread.join()
     assert most == 1
-    assert entries > 0  # how often, the machine's load decides
+    assert entries >= 60

@@ -1,6 +1,5 @@
 """The notebook runs from its first cell to its last, on two recordings."""
 
-import importlib.util
 import json
 import shutil
 import types
@@ -8,18 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.tool import load
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "notebooks" / "speedup.ipynb"
 
 
 def tool() -> types.ModuleType:
     """tools/run_notebook.py, which is no package's."""
-    spec = importlib.util.spec_from_file_location("run_notebook", ROOT / "tools" / "run_notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("run_notebook")
 
 
 def printed(notebook: dict) -> str:

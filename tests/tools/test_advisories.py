@@ -1,11 +1,12 @@
 """What PyPI says of the locks: found, accepted, unknown, and no answer."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+
+from tests.tool import load
 
 ROOT = Path(__file__).parents[2]
 HOLE = {"id": "PYSEC-1", "aliases": ["CVE-1", "GHSA-1"], "summary": "Reads anything.", "details": "", "withdrawn": None}
@@ -14,12 +15,7 @@ SAME = {**HOLE, "id": "GHSA-1", "aliases": ["CVE-1", "PYSEC-1"]}
 
 @pytest.fixture
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("advisories", ROOT / "tools" / "advisories.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("advisories")
 
 
 def run(
