@@ -26,14 +26,15 @@ from whisper_speedup.kernels.persistent_plan import Plan, make_plan
 from whisper_speedup.kernels.stream import Stream
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 
-VARIANTS = [
-    (1, ""),
-    (4, ""),
-    (2, "#define KEEP_STREAMS\n"),  # what is streamed leaves L2 like everything else
-    (2, "#define BARRIERS_ONLY\n"),
-    (2, "#define NO_GATE\n"),
+# Settings of kernels/persistent_plan.py other than its own, or words that the source is compiled with.
+VARIANTS: list[dict[str, Any]] = [
+    {"AHEAD": 1},
+    {"AHEAD": 4},
+    {"WAYS": 1},
+    {"defines": "KEEP_STREAMS"},  # what is streamed leaves L2 like everything else
+    {"defines": "NO_GATE"},
 ]
-WRONG = ("BARRIERS_ONLY", "NO_GATE")  # these measure parts and compute nothing
+WRONG = ("NO_GATE",)  # measures a part and computes nothing
 PARTS = ["qkv", "self-attention", "out", "query", "cross-attention", "merge", "cross out", "fc1", "fc2"]
 
 
@@ -86,9 +87,15 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     assert plan is not None
     packed = pack(weights, plan, device, dtype)
 
-    def use(ahead: int, defines: str = "", extra: tuple[Any, ...] = ()) -> PersistentLayers:
-        persistent_plan.AHEAD = ahead
-        return PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, defines, extra))
+    def use(defines: str = "", extra: tuple[Any, ...] = (), **settings: int) -> PersistentLayers:
+        before = {name: getattr(persistent_plan, name) for name in settings}
+        for name, value in settings.items():
+            setattr(persistent_plan, name, value)
+        words = "".join(f"#define {word}\n" for word in defines.split())
+        made = PersistentLayers(packed, weights.layers[0].qkv.eps, compiled(plan, words, extra))
+        for name, value in before.items():
+            setattr(persistent_plan, name, value)
+        return made
 
     triton.cross.normal_()
     layers = len(weights.layers)
@@ -96,7 +103,7 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
     for index in range(layers):
         pack_cross(plan, triton.cross[2 * index], triton.cross[2 * index + 1], cross[index])
     began = time.perf_counter()
-    fast = use(persistent_plan.AHEAD)
+    fast = use()
     ready_s = time.perf_counter() - began
     stream = Stream(width, dtype, device)
     theirs_kv = (triton.keys.normal_().clone(), triton.values.normal_().clone())
@@ -166,18 +173,21 @@ def measure(size: str, beams: int, timeline: bool, rows: list[Any]) -> None:
         times[name] = replay_ms(work, restart)
         print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
     triton.stream = own
-    best = (statistics.median(times["layers"]), persistent_plan.AHEAD, "")
-    for ahead, defines in VARIANTS:
-        fast = use(ahead, defines)
-        name = f"layers, {ahead} ahead {' '.join(defines.split())}"
-        times[name] = replay_ms(lambda: run(tokens, state.position, False), restart)
-        if not any(word in defines for word in WRONG):
-            best = min(best, (statistics.median(times[name]), ahead, defines))
-        print(f"{size} {name}: {statistics.median(times[name]):.4f} ms", flush=True)
+    best = (statistics.median(times["step"]), 0, {})
+    for index, variant in enumerate(VARIANTS):
+        fast = use(**variant)
+        name = ", ".join(str(v) if k == "defines" else f"{k} {v}" for k, v in variant.items())
+        times[f"layers, {name}"] = replay_ms(lambda: run(tokens, state.position, False), restart)
+        times[f"step, {name}"] = replay_ms(step_fast, restart)
+        triton.stream = own
+        layers_ms, step_ms = (statistics.median(times[f"{what}, {name}"]) for what in ("layers", "step"))
+        if not any(word in name for word in WRONG):
+            best = min(best, (step_ms, 1 + index, variant))
+        print(f"{size} {name}: layers {layers_ms:.4f}, step {step_ms:.4f} ms", flush=True)
     row["times_ms"] = times
     if timeline:
         marks = torch.zeros(plan.grid, 2048, dtype=torch.int64, device=device)
-        fast = use(best[1], best[2] + "#define TIMELINE\n", (marks,))
+        fast = use(**{**best[2], "defines": best[2].get("defines", "") + " TIMELINE", "extra": (marks,)})
         restart()
         for _ in range(5):
             run(tokens, state.position, False)

@@ -1,12 +1,12 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
-// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), SLOTS (of a warp's
-// ring), PIECE (bytes of one, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
+// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), RING (bytes of
+// a warp's ring), PIECE (bytes of weights asked for at once, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
 // warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks at a word before the launch is
 // given up).
 
-constexpr int WARPS = 8, THREADS = 32 * WARPS, HEAD = 64;  // and one warp more, which asks for what the others read
-constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
+constexpr int WARPS = 8, HEAD = 64;  // and one warp more, which asks for what the others read
+constexpr int UNIT = 32 * HEAD * 4, QUARTER = UNIT / 4;     // bytes of 32 keys and 32 values, and of a piece of them
 constexpr int EVEN = (ROWS + 1) / 2 * 2;
 DEVICE constexpr int columns_of(int n) { return 2 * ((n / 2 + GRID - 1) / GRID); }  // of a block, at most
 DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
@@ -26,7 +26,7 @@ constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN
 constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;
 constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
-// A product's weights come in pieces of whole groups, each in a slot of its own.
+// A product's weights come in pieces of whole groups.
 struct Piece {
     int groups, count, bytes;  // groups in a piece, pieces of a product, bytes of one
     DEVICE constexpr Piece(int columns, int all)
@@ -34,14 +34,32 @@ struct Piece {
 };
 constexpr Piece QKV_PIECE(columns_of(3 * WIDTH), groups_of(WIDTH)), SQUARE_PIECE(columns_of(WIDTH), groups_of(WIDTH));
 constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(columns_of(WIDTH), groups_of(FFN));
-constexpr int LAYER_PIECES = QKV_PIECE.count + 3 * SQUARE_PIECE.count + FC1_PIECE.count + FC2_PIECE.count;
-constexpr int SLOT = (greatest(greatest(QKV_PIECE.bytes, SQUARE_PIECE.bytes), greatest(FC1_PIECE.bytes, FC2_PIECE.bytes)) + 127) / 128 * 128;
 constexpr int LAYER_BYTES = QKV_PIECE.bytes * QKV_PIECE.count + 3 * SQUARE_PIECE.bytes * SQUARE_PIECE.count +
                             FC1_PIECE.bytes * FC1_PIECE.count + FC2_PIECE.bytes * FC2_PIECE.count;
 
-// Shared memory: rings, keys and values, the scratch and its numbers, barriers, counts, whom to tell when giving up.
-constexpr int BARRIERS = WARPS * SLOTS * SLOT + WARPS * UNITS * UNIT + 4 * (SCRATCH + STATS);
-constexpr int COUNTS = BARRIERS + 8 * WARPS * (SLOTS + 4), TELL = COUNTS + 4 * 2 * WARPS;
+// What a warp reads in a layer, piece by piece: the weights of qkv, out and query, cross-attention's keys and values, the
+// weights of out, fc1 and fc2. Blocks without a share of cross-attention have none of its pieces.
+struct Reading {
+    int query, keys, out, fc1, all;  // pieces in a layer up to the end of each
+    DEVICE constexpr Reading(bool crosses)
+        : query(QKV_PIECE.count + 2 * SQUARE_PIECE.count), keys(query + (crosses ? 4 * UNITS : 0)), out(keys + SQUARE_PIECE.count),
+          fc1(out + FC1_PIECE.count), all(fc1 + FC2_PIECE.count) {}
+    DEVICE bool is_key(int piece) const { return piece >= query && piece < keys; }
+    DEVICE int bytes(int piece) const {
+        return piece < QKV_PIECE.count ? QKV_PIECE.bytes
+               : is_key(piece)         ? QUARTER
+               : piece < out           ? SQUARE_PIECE.bytes
+               : piece < fc1           ? FC1_PIECE.bytes
+                                       : FC2_PIECE.bytes;
+    }
+};
+
+// Where in a ring a piece lies: behind the one before, or at the ring's begin where that would reach past its end.
+DEVICE int place(int end, int bytes) { return end + bytes > RING ? 0 : end; }
+
+// Shared memory: rings, the scratch and its numbers, barriers, counts, whom to tell when giving up.
+constexpr int BARRIERS = WARPS * RING + 4 * (SCRATCH + STATS);
+constexpr int COUNTS = BARRIERS + 8 * WARPS * PENDING, TELL = COUNTS + 4 * WARPS;
 
 DEVICE void impatient(int& tries) {
     give_way();
@@ -49,37 +67,46 @@ DEVICE void impatient(int& tries) {
 }
 
 struct Shared {
-    char* ring;       // this warp's
-    char* units;      // this warp's keys and values
-    float* scratch;   // the block's
-    float* peaks;     // (warps, rows)
-    float* norms;     // (warps, rows)
-    u64* full;        // this warp's, one a slot
-    u64* units_full;  // this warp's, one a quarter of them
-    int* read;        // this warp's: pieces that it needs no more
-    int* units_read;  // this warp's: layers whose keys and values it needs no more
+    char* ring;      // this warp's
+    float* scratch;  // the block's
+    float* peaks;    // (warps, rows)
+    float* norms;    // (warps, rows)
+    u64* full;       // this warp's barriers, one a piece
+    int* read;       // this warp's: pieces that it needs no more
 
     DEVICE Shared(int warp) {
         char* memory = shared_memory();
-        ring = memory + warp * SLOTS * SLOT;
-        memory += WARPS * SLOTS * SLOT;
-        units = memory + warp * UNITS * UNIT;
-        memory += WARPS * UNITS * UNIT;
-        scratch = (float*)memory;
+        ring = memory + warp * RING;
+        scratch = (float*)(memory + WARPS * RING);
         peaks = scratch + SCRATCH;
         norms = peaks + WARPS * EVEN;
-        full = (u64*)(shared_memory() + BARRIERS) + warp * (SLOTS + 4);
-        units_full = full + SLOTS;
-        int* counts = (int*)(shared_memory() + COUNTS);
-        read = counts + warp;
-        units_read = counts + WARPS + warp;
+        full = (u64*)(memory + BARRIERS) + warp * PENDING;
+        read = (int*)(memory + COUNTS) + warp;
     }
 };
 
-// The slot that a warp reads next.
+// What a warp reads next.
 struct Ring {
-    int at = 0, pieces = 0;
-    u32 parity = 0;
+    int end = 0, pieces = 0;
+    // The next piece, once it is there.
+    DEVICE const char* take(const Shared& shared, int bytes) {
+#ifdef TIMELINE
+        const long long before = clock64();
+#endif
+        barrier_wait(shared.full + pieces % PENDING, pieces / PENDING & 1);
+#ifdef TIMELINE
+        stall += clock64() - before;
+#endif
+        ++pieces;
+        const int at = place(end, bytes);
+        end = at + bytes;
+        return shared.ring + at;
+    }
+    // All that was taken may be overwritten.
+    DEVICE void release(const Shared& shared) const {
+        sync_warp();
+        if (thread_index() % 32 == 0) store_shared_int(shared.read, pieces);
+    }
 #ifdef TIMELINE
     long long* timeline;
     int marks = 0;
@@ -97,45 +124,44 @@ struct Ring {
 // for its own would stand still whenever the copy engine is busy. Only AHEAD are on their way at a time, or what blocks hand to
 // each other would queue behind them. The other lanes empty what the next launch hands over in.
 DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, int lane) {
-#ifdef BARRIERS_ONLY
-    return;
-#endif
     const int block = block_index();
-    const bool asks = lane < WARPS;
+    const bool asks = lane < WARPS, crosses = block < HEADS * HEAD_BLOCKS;
     const Shared shared(lane % WARPS);
-    constexpr int AFTER_SQUARES = QKV_PIECE.count + 3 * SQUARE_PIECE.count;
-    const char* source = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
-    const int pieces = asks ? layers * LAYER_PIECES : 0;
-    const int units = asks && block < HEADS * HEAD_BLOCKS ? 4 * layers : 0;
+    const Reading reading(crosses);
+    const char* weights = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
+    const char* keys = cross + (u64)(block * WARPS + lane % WARPS) * UNITS * UNIT;
+    const int pieces = asks ? layers * reading.all : 0;
     const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
     u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
-    constexpr int QUARTER = UNITS * UNIT / 4;
-    int issued = 0, at = 0, in_layer = 0, landed = 0, asked = 0, arrived = 0;
-    while (issued < pieces || asked < units || word < last) {
+    // Pieces asked for, known to have landed, known to be read; the first's and the last's place in its layer, the bytes of the
+    // ring up to the end of the newest piece and of the newest that has been read.
+    int issued = 0, landed = 0, freed = 0, newest = 0, oldest = 0, end = 0, freed_end = 0;
+    while (issued < pieces || word < last) {
         // What has been read has landed: a barrier's phase could otherwise be missed.
-        const int read = load_shared_int(shared.read), units_read = 4 * load_shared_int(shared.units_read);
+        const int read = load_shared_int(shared.read);
         landed = greatest(landed, read);
-        arrived = greatest(arrived, units_read);
-        while (landed < issued && barrier_test(shared.full + landed % SLOTS, landed / SLOTS & 1)) ++landed;
-        while (arrived < asked && barrier_test(shared.units_full + arrived % 4, arrived / 4 & 1)) ++arrived;
-        if (issued < pieces && issued - landed + (asked - arrived) < AHEAD && issued - SLOTS < read) {
-            const int bytes = in_layer < QKV_PIECE.count                   ? QKV_PIECE.bytes
-                              : in_layer < AFTER_SQUARES                   ? SQUARE_PIECE.bytes
-                              : in_layer < AFTER_SQUARES + FC1_PIECE.count ? FC1_PIECE.bytes
-                                                                           : FC2_PIECE.bytes;
-            expect(shared.full + at, bytes);
-            copy_in(shared.ring + at * SLOT, source, bytes, shared.full + at);
-            source += bytes;
-            ++issued;
-            if (++at == SLOTS) at = 0;
-            if (++in_layer == LAYER_PIECES) in_layer = 0;
+        while (landed < issued && barrier_test(shared.full + landed % PENDING, landed / PENDING & 1)) ++landed;
+        for (; freed < read; ++freed) {
+            const int bytes = reading.bytes(oldest);
+            freed_end = place(freed_end, bytes) + bytes;
+            if (++oldest == reading.all) oldest = 0;
         }
-        if (asked < units && issued - landed + (asked - arrived) < AHEAD && asked < units_read + 4) {
-            u64* full = shared.units_full + asked % 4;
-            const u64 from = (((u64)(asked / 4) * HEADS * HEAD_BLOCKS + block) * WARPS + lane) * UNITS * UNIT + asked % 4 * QUARTER;
-            expect(full, QUARTER);
-            copy_in(shared.units + asked % 4 * QUARTER, cross + from, QUARTER, full);
-            ++asked;
+        if (issued < pieces && issued - landed < AHEAD && issued - freed < PENDING) {
+            const int bytes = reading.bytes(newest), at = place(end, bytes);
+            // The oldest piece's begin; what is in the ring goes from there to `end`, maybe past the ring's own end.
+            const int begin = place(freed_end, reading.bytes(oldest));
+            const bool room = issued == freed || (at == end ? end > begin || end + bytes <= begin : end > begin && bytes <= begin);
+            if (room) {
+                const bool key = reading.is_key(newest);
+                u64* full = shared.full + issued % PENDING;
+                expect(full, bytes);
+                copy_in(shared.ring + at, key ? keys : weights, bytes, full);
+                end = at + bytes;
+                ++issued;
+                (key ? keys : weights) += bytes;
+                if (++newest == reading.keys) keys += (u64)(HEADS * HEAD_BLOCKS * WARPS - 1) * UNITS * UNIT;
+                if (newest == reading.all) newest = 0;
+            }
         }
         if (word < last) {
             store(spare + 16 * word, {EMPTY, EMPTY, EMPTY, EMPTY});
@@ -145,28 +171,38 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
     }
 }
 
-// When it is worth looking for what all blocks hand over: a count of blocks that have written theirs. It orders nothing. A
-// fence before it would wait for every copy that is on its way to this multiprocessor, and those never cease; so the words
-// themselves say whether they are there (fetch), and the count only spares the memory the looking.
+// When it is worth looking for what other blocks hand over: counts of the blocks that have written theirs. They order
+// nothing. A fence before them would wait for every copy that is on its way to this multiprocessor, and those never cease; so
+// the words themselves say whether they are there (fetch), and a count only spares the memory the looking. Each of WAYS runs of
+// blocks has a count in a line of its own: a warp waits for the runs that write what it reads, and not for the others.
+DEVICE constexpr int first_of_way(int way) { return (way * GRID + WAYS - 1) / WAYS; }
+DEVICE constexpr int way_of(int block) { return block * WAYS / GRID; }
+// The ways of blocks [first, last], of columns [first, last] of N.
+DEVICE u32 ways_of_blocks(int first, int last) { return (2u << way_of(last)) - (1u << way_of(first)); }
+template <int N>
+DEVICE u32 ways_of_columns(int first, int last) {
+    return ways_of_blocks(((first / 2 + 1) * GRID - 1) / (N / 2), ((last / 2 + 1) * GRID - 1) / (N / 2));
+}
+
 struct Gate {
-    u32* counter;
-    u32 target;
+    u32* counts;
+    u32 times = 0;
     DEVICE void arrive() {
         sync_block();
-#ifdef NO_GATE
-        return;
-#endif
-        if (thread_index() == 0) add_one(counter);
-        target += GRID;
+        if (thread_index() == 0) add_one(counts + LINE * way_of(block_index()));
+        ++times;
     }
-    DEVICE void wait() {
+    // Of one warp. What is not awaited here is awaited by its words.
+    DEVICE void wait(u32 ways) const {
 #ifndef NO_GATE
-        if (thread_index() == 0) {
+        const int way = thread_index() % 32;
+        if (way < WAYS && ways >> way & 1) {
+            const u32 target = times * (first_of_way(way + 1) - first_of_way(way));
             int tries = 0;
-            while (load_word(counter) < target) impatient(tries);
+            while (load_word(counts + LINE * way) < target) impatient(tries);
         }
 #endif
-        sync_block();
+        sync_warp();
     }
 };
 
@@ -231,30 +267,25 @@ constexpr u32 ONES =
 // With NORM peaks and norms hold each warp's share of the rows' sums of squares and sums. The tensor cores' tiles reach past
 // a block's columns into what lies behind them, whatever it is: those columns are not looked at.
 template <int K, int N, bool NORM>
-DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared& shared) {
+DEVICE void product(Ring& ring, const Gate& gate, const unsigned short* x, int rows, const Shared& shared) {
     constexpr int MINE = groups_of(K), TILES = tiles_of(N), STRIDE = 64 * columns_of(N);
     constexpr Piece piece(columns_of(N), groups_of(K));
-#ifdef BARRIERS_ONLY
-    sync_block();
-    return;
-#endif
     const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
     Vec4 in[MINE];
     const int groups = K % (32 * WARPS) ? greatest(0, least(MINE, K / 32 - warp * MINE)) : MINE;
+    if (groups) gate.wait(ways_of_columns<K>(warp * MINE * 32, (warp * MINE + groups) * 32 - 1));
+#ifndef FETCH_MARK
+    MARK(ring);
+#endif
     fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
+#ifdef FETCH_MARK
+    MARK(ring);
+#endif
     float sum[TILES][2][4] = {};
     float gram[2][4] = {};
-    const char* lane_at = shared.ring + g * 64 + t * 16;
 #pragma unroll
     for (int p = 0; p < piece.count; ++p) {
-#ifdef TIMELINE
-        const long long before = clock64();
-#endif
-        barrier_wait(shared.full + ring.at, ring.parity);
-#ifdef TIMELINE
-        ring.stall += clock64() - before;
-#endif
-        const char* at = lane_at + ring.at * SLOT;
+        const char* at = ring.take(shared, piece.bytes) + g * 64 + t * 16;
 #pragma unroll
         for (int i = 0; i < piece.groups && p * piece.groups + i < MINE; ++i) {
             const Vec4 b = in[p * piece.groups + i];
@@ -270,10 +301,7 @@ DEVICE void product(Ring& ring, const unsigned short* x, int rows, const Shared&
                 multiply(gram[1], b.z, ONES, b.w, ONES, b.z, b.w);
             }
         }
-        if (++ring.at == SLOTS) ring.at = 0, ring.parity ^= 1;
-        ++ring.pieces;
-        sync_warp();  // every lane has read what may be overwritten
-        if (lane == 0) store_shared_int(shared.read, ring.pieces);
+        ring.release(shared);
     }
     float* mine_at = shared.scratch + (warp * EVEN + 2 * t) * REDUCE + g;
     if (2 * t < EVEN) {
@@ -366,6 +394,12 @@ struct SelfAttention {
     int beams, positions, start, prompt, rows;
 
     DEVICE int length(int row) const { return prompt ? start + row + 1 : start + 1; }
+    DEVICE u32 ways(int head) const {  // that write this step's query, keys and values
+        u32 all = 0;
+#pragma unroll
+        for (int third = 0; third < 3; ++third) all |= ways_of_columns<3 * WIDTH>(third * WIDTH + head, third * WIDTH + head + HEAD - 1);
+        return all;
+    }
     DEVICE void old(int row, int time, int column, Vec4& key, Vec4& value) const {
         const long long at = ((long long)time * beams + load_int(ancestry + row * positions + time)) * WIDTH + column;
         key = load(keys + at);
@@ -464,25 +498,24 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
 }
 
 // A block's share of one head's keys, the beams as rows of the tensor cores' tiles; merged by `merge`.
-DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int layer, float* partial, const Shared& shared) {
+DEVICE void cross_attention(Ring& ring, const unsigned short* query, int rows, int keys, float* partial, const Shared& shared) {
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, g = lane / 4, t = lane % 4;
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) barrier_wait(shared.units_full + i, layer & 1);
     Vec4 q[2];
     fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
 #pragma unroll
     for (int unit = 0; unit < UNITS; ++unit) {
         const int first = ((share * WARPS + warp) * UNITS + unit) * 32;
-        if (first >= keys) break;
-        const char* at = shared.units + unit * UNIT + t * 16;
+        const char* at[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) at[i] = ring.take(shared, QUARTER) + t * 16;
         float score[4][4] = {};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const Vec4 k = load_shared(at + half * 2048 + (8 * i + g) * 64);
+                const Vec4 k = load_shared(at[half] + (8 * i + g) * 64);
                 multiply(score[i], q[half].x, 0, q[half].y, 0, k.x, k.y);
                 multiply(score[i], q[half].z, 0, q[half].w, 0, k.z, k.w);
             }
@@ -515,10 +548,11 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
         for (int i = 0; i < 8; ++i) {
             sum[i][0] *= shrink;
             sum[i][1] *= shrink;
-            const Vec4 v = load_shared(at + 4096 + (8 * i + g) * 64);
+            const Vec4 v = load_shared(at[2 + i / 4] + (8 * (i % 4) + g) * 64);
             multiply(sum[i], weights[0], 0, weights[1], 0, v.x, v.y);
             multiply(sum[i], weights[2], 0, weights[3], 0, v.z, v.w);
         }
+        ring.release(shared);
     }
     if (g < ROWS) {
 #pragma unroll
@@ -530,21 +564,22 @@ DEVICE void cross_attention(const unsigned short* query, int rows, int keys, int
         if (t == 0) shared.peaks[warp * EVEN + g] = peak, shared.norms[warp * EVEN + g] = norm;
     }
     sync_block();
-    if (lane == 0) store_shared_int(shared.units_read, layer + 1);
-    for (int index = thread; index < rows * HEAD; index += THREADS) {
-        const int row = index / HEAD, column = index % HEAD;
-        float top = NONE, total = 0.0f, value = 0.0f;
+    // Half the threads' time, were each to merge one column: all rows in one round, a row by a warp.
+    for (int row = warp; row < rows; row += WARPS) {
+        float top = NONE, total = 0.0f, values[2] = {};
 #pragma unroll
         for (int w = 0; w < WARPS; ++w) top = fmaxf(top, shared.peaks[w * EVEN + row]);
 #pragma unroll
         for (int w = 0; w < WARPS; ++w) {
             const float weight = exp2f(shared.peaks[w * EVEN + row] - top);
             total += shared.norms[w * EVEN + row] * weight;
-            value += shared.scratch[(w * ROWS + row) * PART + column] * weight;
+#pragma unroll
+            for (int i = 0; i < 2; ++i) values[i] += shared.scratch[(w * ROWS + row) * PART + lane + 32 * i] * weight;
         }
         float* to = partial + ((u64)block_index() * ROWS + row) * (HEAD + 2);
-        store_word(to + column, as_word(value));
-        if (column < 2) store_word(to + HEAD + column, as_word(column ? total : top));
+#pragma unroll
+        for (int i = 0; i < 2; ++i) store_word(to + lane + 32 * i, as_word(values[i]));
+        if (lane < 2) store_word(to + HEAD + lane, as_word(lane ? total : top));
     }
 }
 
@@ -596,9 +631,8 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     const Shared shared(warp % WARPS);
     if (thread == 0) *(u32**)(shared_memory() + TELL) = gave_up;
     if (warp < WARPS && lane == 0) {
-        for (int i = 0; i < SLOTS + 4; ++i) barrier_init(shared.full + i);
+        for (int i = 0; i < PENDING; ++i) barrier_init(shared.full + i);
         *shared.read = 0;
-        *shared.units_read = 0;
         barriers_visible();
     }
     // Two sets of records: this launch hands over in one and empties the other for the next.
@@ -614,7 +648,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
 #ifdef TIMELINE
     ring.timeline = timeline + block * 2048;
 #endif
-    Gate gate{counters, 0};
+    Gate gate{counters + LINE};
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
@@ -653,9 +687,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                 sums[i] = n < thirds.count ? qkv_v[thirds.first + n] : 0.0f;
                 offset[i] = n < thirds.count ? qkv_v[3 * WIDTH + thirds.first + n] : 0.0f;
             }
-            gate.wait();
-            MARK(ring);
-            product<WIDTH, 3 * WIDTH, true>(ring, record + INPUT, rows, shared);
+            product<WIDTH, 3 * WIDTH, true>(ring, gate, record + INPUT, rows, shared);
             float y[EACH] = {};
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
@@ -681,19 +713,15 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
             const SelfAttention self{record + QKV, keys + layer_keys, values + layer_keys, ancestry, beams, positions, start, prompt, rows};
             EarlyKeys early;
             early.ask(self, block);
-            gate.wait();
+            gate.wait(block < HEADS * rows ? self.ways(block % HEADS * HEAD) : 0);
             MARK(ring);
-#ifndef BARRIERS_ONLY
             self_attention(self, early, record + ATTENDED, shared);
-#endif
             gate.arrive();
             MARK(ring);
         }
         {
             const float bias = mine ? self_v[column] : 0.0f;
-            gate.wait();
-            MARK(ring);
-            product<WIDTH, WIDTH, false>(ring, record + ATTENDED, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, record + ATTENDED, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_SELF + row * WIDTH, column, x, mine);
             gate.arrive();
@@ -701,34 +729,32 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float sums = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
-            gate.wait();
-            MARK(ring);
-            product<WIDTH, WIDTH, true>(ring, record + AFTER_SELF, rows, shared);
+            product<WIDTH, WIDTH, true>(ring, gate, record + AFTER_SELF, rows, shared);
             const Statistics norm(shared, row, (float)eps);
             const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
             hand_over(record + QUERY + row * WIDTH, column, y, mine);
             gate.arrive();
             MARK(ring);
         }
-        gate.wait();
-        MARK(ring);
-#ifndef BARRIERS_ONLY
-        if (block < HEADS * HEAD_BLOCKS) cross_attention(record + QUERY, rows, source_positions, layer, partial, shared);
-#endif
-        gate.arrive();
-        MARK(ring);
-        gate.wait();
-        MARK(ring);
-#ifndef BARRIERS_ONLY
-        merge(partial, rows, record + CONTEXT);
-#endif
+        {
+            const int head = block / HEAD_BLOCKS;
+            gate.wait(head < HEADS ? ways_of_columns<WIDTH>(head * HEAD, head * HEAD + HEAD - 1) : 0);
+            MARK(ring);
+            if (head < HEADS) cross_attention(ring, record + QUERY, rows, source_positions, partial, shared);
+            gate.arrive();
+            MARK(ring);
+        }
+        {
+            const int head = block % HEADS;
+            gate.wait(block < HEADS * rows ? ways_of_blocks(head * HEAD_BLOCKS, (head + 1) * HEAD_BLOCKS - 1) : 0);
+            MARK(ring);
+            merge(partial, rows, record + CONTEXT);
+        }
         gate.arrive();
         MARK(ring);
         {
             const float bias = mine ? cross_v[column] : 0.0f;
-            gate.wait();
-            MARK(ring);
-            product<WIDTH, WIDTH, false>(ring, record + CONTEXT, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, record + CONTEXT, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_CROSS + row * WIDTH, column, x, mine);
             gate.arrive();
@@ -743,9 +769,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                 sums[i] = n < inner.count ? fc1_v[inner.first + n] : 0.0f;
                 offset[i] = n < inner.count ? fc1_v[FFN + inner.first + n] : 0.0f;
             }
-            gate.wait();
-            MARK(ring);
-            product<WIDTH, FFN, true>(ring, record + AFTER_CROSS, rows, shared);
+            product<WIDTH, FFN, true>(ring, gate, record + AFTER_CROSS, rows, shared);
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
 #pragma unroll
@@ -762,9 +786,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float bias = mine ? fc2_v[column] : 0.0f;
-            gate.wait();
-            MARK(ring);
-            product<FFN, WIDTH, false>(ring, record + HIDDEN, rows, shared);
+            product<FFN, WIDTH, false>(ring, gate, record + HIDDEN, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             if (layer + 1 < layers) {
                 hand_over(record + RECORD + INPUT + row * WIDTH, column, x, mine);
@@ -778,5 +800,8 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     }
     // The last block to end makes the counters ready for the next launch: by then all have passed every gate.
     sync_block();
-    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) counters[0] = 0, counters[1] = 0, counters[2] = odd ^ 1;
+    if (thread == 0 && add_acquire_release(counters + 1) == GRID - 1) {
+        for (int way = 0; way < WAYS; ++way) counters[LINE * (1 + way)] = 0;
+        counters[1] = 0, counters[2] = odd ^ 1;
+    }
 }

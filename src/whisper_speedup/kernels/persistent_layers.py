@@ -39,7 +39,7 @@ from whisper_speedup.kernels.linear_residual import linear_residual_reference
 from whisper_speedup.kernels.norm_linear import norm_linear_reference
 from whisper_speedup.kernels.norm_qkv import norm_qkv_reference
 from whisper_speedup.kernels.persistent_packing import PackedLayers
-from whisper_speedup.kernels.persistent_plan import WARPS, Plan
+from whisper_speedup.kernels.persistent_plan import LINE, WARPS, WAYS, Plan
 from whisper_speedup.kernels.self_attention import self_attention_reference
 from whisper_speedup.kernels.stream import Stream
 
@@ -167,7 +167,7 @@ class PersistentLayers:
         plan, device = packed.plan, packed.packed.device
         self.packed, self.plan, self.eps, self.launch = packed, plan, eps, launch
         self.exchange = torch.full((2 * packed.layers * plan.record,), -1, device=device, dtype=torch.int16)  # empty
-        self.counters = torch.zeros(3, device=device, dtype=torch.int32)
+        self.counters = torch.zeros(LINE * (1 + WAYS), device=device, dtype=torch.int32)
         # The host's own memory: it can be read when the GPU no longer answers.
         self.gave_up = torch.zeros(1, dtype=torch.int32, pin_memory=device.type == "cuda")
 

@@ -10,6 +10,8 @@ WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
 PIECE = 3200  # most bytes of weights that a warp asks for at once, but for a group that is larger: large-v2's 5 groups
 AHEAD = 2  # of them on their way at once
+WAYS, LINE = 8, 32  # runs of blocks that are counted apart; numbers of 32 bits from one count to the next
+PENDING = 16  # pieces of a ring, at most
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
 
@@ -48,7 +50,7 @@ def cut(n: int, k: int, grid: int) -> Product:
 class Plan:
     """How a decoder is spread over `grid` blocks.
 
-    `keys`: source positions; `rows`: at most, of a launch; `slots`: pieces that a warp's ring holds; `units` of 32 keys
+    `keys`: source positions; `rows`: at most, of a launch; `ring`: bytes of a warp's; `units` of 32 keys
     that a warp attends to; `head_blocks` blocks that share a head.
     """
 
@@ -58,7 +60,7 @@ class Plan:
     keys: int
     rows: int
     grid: int
-    slots: int
+    ring: int
     units: int
     head_blocks: int
     half: str
@@ -78,7 +80,7 @@ class Plan:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return WARPS * self.slots * (_slot(self.products) + 8) + _fixed_bytes(self.products, self.rows, self.units)
+        return WARPS * self.ring + _fixed_bytes(self.products, self.rows)
 
     @property
     def all_units(self) -> int:
@@ -93,9 +95,9 @@ class Plan:
 
     def macros(self) -> dict[str, int]:
         """What the source is compiled with."""
-        names = ("width", "ffn", "heads", "rows", "grid", "slots", "units", "head_blocks")
+        names = ("width", "ffn", "heads", "rows", "grid", "ring", "units", "head_blocks")
         of_plan = {name.upper(): getattr(self, name) for name in names}
-        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE}
+        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "PENDING": PENDING}
 
 
 def make_plan(
@@ -109,20 +111,17 @@ def make_plan(
     head_blocks = min(grid // heads, -(-units_of_head // WARPS))
     units = -(-units_of_head // (head_blocks * WARPS))
     plan = Plan(width, ffn, heads, keys, rows, grid, 0, units, head_blocks, str(dtype).removeprefix("torch."))
-    slots = (shared_limit - plan.shared_bytes) // (WARPS * (_slot(plan.products) + 8))
-    # A lane keeps one column of x; with fewer slots nothing runs ahead.
-    if slots < 2 or plan.products[1].columns > 32:
+    ring = (shared_limit - plan.shared_bytes) // (128 * WARPS) * 128
+    # A lane keeps one column of x. A warp takes the four pieces of a unit at once, one of them maybe at the ring's begin with
+    # nothing behind the one before; with less room than for two of all, little runs ahead.
+    if ring < 2 * max(UNIT, *(product.piece_bytes for product in plan.products)) or plan.products[1].columns > 32:
         return None
-    return replace(plan, slots=slots)
+    return replace(plan, ring=ring)
 
 
-def _slot(products: tuple[Product, ...]) -> int:
-    return -(-max(product.piece_bytes for product in products) // 128) * 128
-
-
-def _fixed_bytes(products: tuple[Product, ...], rows: int, units: int) -> int:
-    """Shared memory beside the ring: keys and values, the scratch and its numbers, barriers, counts, an address."""
+def _fixed_bytes(products: tuple[Product, ...], rows: int) -> int:
+    """Shared memory beside the rings: the scratch and its numbers, barriers, counts, an address."""
     columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
     scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
-    return WARPS * units * UNIT + 4 * (scratch + 2 * WARPS * even) + 8 * 4 * WARPS + 4 * 2 * WARPS + 8
+    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING * WARPS + 4 * WARPS + 8
