@@ -1,12 +1,12 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
 // Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), RING (bytes of
-// a warp's ring), PIECE (bytes of weights asked for at once, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
+// a block's ring), PIECE (bytes of weights that a warp gets at once, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
 // warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks at a word before the launch is
 // given up).
 
 constexpr int WARPS = 8, HEAD = 64;  // and one warp more, which asks for what the others read
-constexpr int UNIT = 32 * HEAD * 4, QUARTER = UNIT / 4;     // bytes of 32 keys and 32 values, and of a piece of them
+constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
 constexpr int EVEN = (ROWS + 1) / 2 * 2;
 DEVICE constexpr int columns_of(int n) { return 2 * ((n / 2 + GRID - 1) / GRID); }  // of a block, at most
 DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
@@ -26,40 +26,45 @@ constexpr int HIDDEN = AFTER_CROSS + ROWS * WIDTH, PARTIAL = HIDDEN + ROWS * FFN
 constexpr int RECORD = (PARTIAL + 2 * HEADS * HEAD_BLOCKS * ROWS * (HEAD + 2) + 7) / 8 * 8;
 constexpr u32 EMPTY = 0xffffffffu;  // not yet written: a NaN that no arithmetic gives
 
-// A product's weights come in pieces of whole groups.
+// A product's weights come in pieces: some groups of 32 of K of all eight warps, warp by warp.
 struct Piece {
-    int groups, count, bytes;  // groups in a piece, pieces of a product, bytes of one
-    DEVICE constexpr Piece(int columns, int all)
-        : groups(greatest(1, least(all, PIECE / (64 * columns)))), count((all + groups - 1) / groups), bytes(64 * columns * groups) {}
+    int group, groups, all, count;  // bytes of a warp's group; groups of a piece, at most, and of all; pieces
+    DEVICE constexpr Piece(int columns, int of_warp)
+        : group(64 * columns), groups(greatest(1, least(of_warp, PIECE / (64 * columns)))), all(of_warp), count((of_warp + groups - 1) / groups) {}
+    DEVICE constexpr int share(int piece) const { return group * least(groups, all - piece * groups); }  // of a warp
+    DEVICE constexpr int bytes(int piece) const { return WARPS * share(piece); }
 };
 constexpr Piece QKV_PIECE(columns_of(3 * WIDTH), groups_of(WIDTH)), SQUARE_PIECE(columns_of(WIDTH), groups_of(WIDTH));
 constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(columns_of(WIDTH), groups_of(FFN));
-constexpr int LAYER_BYTES = QKV_PIECE.bytes * QKV_PIECE.count + 3 * SQUARE_PIECE.bytes * SQUARE_PIECE.count +
-                            FC1_PIECE.bytes * FC1_PIECE.count + FC2_PIECE.bytes * FC2_PIECE.count;
+constexpr int LAYER_BYTES = WARPS * (QKV_PIECE.group * QKV_PIECE.all + 3 * SQUARE_PIECE.group * SQUARE_PIECE.all +
+                                     FC1_PIECE.group * FC1_PIECE.all + FC2_PIECE.group * FC2_PIECE.all);
+constexpr int KEYS = 4, KEYS_BYTES = WARPS / KEYS * UNITS * UNIT;  // pieces of a block's keys and values, two warps' in each
 
-// What a warp reads in a layer, piece by piece: the weights of qkv, out and query, cross-attention's keys and values, the
+// What a block reads in a layer, piece by piece: the weights of qkv, out and query, cross-attention's keys and values, the
 // weights of out, fc1 and fc2. Blocks without a share of cross-attention have none of its pieces.
 struct Reading {
     int query, keys, out, fc1, all;  // pieces in a layer up to the end of each
     DEVICE constexpr Reading(bool crosses)
-        : query(QKV_PIECE.count + 2 * SQUARE_PIECE.count), keys(query + (crosses ? 4 * UNITS : 0)), out(keys + SQUARE_PIECE.count),
+        : query(QKV_PIECE.count + 2 * SQUARE_PIECE.count), keys(query + (crosses ? KEYS : 0)), out(keys + SQUARE_PIECE.count),
           fc1(out + FC1_PIECE.count), all(fc1 + FC2_PIECE.count) {}
     DEVICE bool is_key(int piece) const { return piece >= query && piece < keys; }
     DEVICE int bytes(int piece) const {
-        return piece < QKV_PIECE.count ? QKV_PIECE.bytes
-               : is_key(piece)         ? QUARTER
-               : piece < out           ? SQUARE_PIECE.bytes
-               : piece < fc1           ? FC1_PIECE.bytes
-                                       : FC2_PIECE.bytes;
+        return piece < QKV_PIECE.count ? QKV_PIECE.bytes(piece)
+               : is_key(piece)         ? KEYS_BYTES
+               : piece < query         ? SQUARE_PIECE.bytes((piece - QKV_PIECE.count) % SQUARE_PIECE.count)
+               : piece < out           ? SQUARE_PIECE.bytes(piece - keys)
+               : piece < fc1           ? FC1_PIECE.bytes(piece - out)
+                                       : FC2_PIECE.bytes(piece - fc1);
     }
 };
+constexpr int MOST_PIECES = Reading(true).all;
 
-// Where in a ring a piece lies: behind the one before, or at the ring's begin where that would reach past its end.
+// Where in the ring a piece lies: behind the one before, or at its begin where that would reach past its end.
 DEVICE int place(int end, int bytes) { return end + bytes > RING ? 0 : end; }
 
-// Shared memory: rings, the scratch and its numbers, barriers, counts, whom to tell when giving up.
-constexpr int BARRIERS = WARPS * RING + 4 * (SCRATCH + STATS);
-constexpr int COUNTS = BARRIERS + 8 * WARPS * PENDING, TELL = COUNTS + 4 * WARPS;
+// Shared memory: the ring, the scratch and its numbers, barriers, counts, the pieces' bytes, whom to tell when giving up.
+constexpr int BARRIERS = RING + 4 * (SCRATCH + STATS);
+constexpr int COUNTS = BARRIERS + 8 * PENDING, SIZES = COUNTS + 4 * WARPS, TELL = (SIZES + 4 * MOST_PIECES + 7) / 8 * 8;
 
 DEVICE void impatient(int& tries) {
     give_way();
@@ -67,27 +72,35 @@ DEVICE void impatient(int& tries) {
 }
 
 struct Shared {
-    char* ring;      // this warp's
-    float* scratch;  // the block's
-    float* peaks;    // (warps, rows)
-    float* norms;    // (warps, rows)
-    u64* full;       // this warp's barriers, one a piece
-    int* read;       // this warp's: pieces that it needs no more
+    char* ring;
+    float* scratch;
+    float* peaks;  // (warps, rows)
+    float* norms;  // (warps, rows)
+    u64* full;     // a barrier a piece
+    int* read;     // (warps,): pieces that a warp needs no more
+    int* sizes;    // a layer's pieces' bytes
 
-    DEVICE Shared(int warp) {
-        char* memory = shared_memory();
-        ring = memory + warp * RING;
-        scratch = (float*)(memory + WARPS * RING);
+    DEVICE Shared() {
+        ring = shared_memory();
+        scratch = (float*)(ring + RING);
         peaks = scratch + SCRATCH;
         norms = peaks + WARPS * EVEN;
-        full = (u64*)(memory + BARRIERS) + warp * PENDING;
-        read = (int*)(memory + COUNTS) + warp;
+        full = (u64*)(ring + BARRIERS);
+        read = (int*)(ring + COUNTS);
+        sizes = (int*)(ring + SIZES);
     }
 };
 
 // What a warp reads next.
 struct Ring {
     int end = 0, pieces = 0;
+    // The next piece, whether it is there or not.
+    DEVICE const char* pass(const Shared& shared, int bytes) {
+        ++pieces;
+        const int at = place(end, bytes);
+        end = at + bytes;
+        return shared.ring + at;
+    }
     // The next piece, once it is there.
     DEVICE const char* take(const Shared& shared, int bytes) {
 #ifdef TIMELINE
@@ -97,15 +110,12 @@ struct Ring {
 #ifdef TIMELINE
         stall += clock64() - before;
 #endif
-        ++pieces;
-        const int at = place(end, bytes);
-        end = at + bytes;
-        return shared.ring + at;
+        return pass(shared, bytes);
     }
-    // All that was taken may be overwritten.
+    // What was taken may be overwritten.
     DEVICE void release(const Shared& shared) const {
         sync_warp();
-        if (thread_index() % 32 == 0) store_shared_int(shared.read, pieces);
+        if (thread_index() % 32 == 0) store_shared_int(shared.read + thread_index() / 32, pieces);
     }
 #ifdef TIMELINE
     long long* timeline;
@@ -120,52 +130,61 @@ struct Ring {
 #define MARK(ring)
 #endif
 
-// The ninth warp: a lane for each of the others asks for its pieces, as far ahead as its ring has room. A warp that asked
-// for its own would stand still whenever the copy engine is busy. Only AHEAD are on their way at a time, or what blocks hand to
-// each other would queue behind them. The other lanes empty what the next launch hands over in.
+// The ninth warp: its first lane asks for what the block reads, as far ahead as the ring has room. A warp that asked for its
+// own would stand still whenever the copy engine is busy. Only AHEAD pieces are on their way at a time, or what blocks hand to
+// each other would queue behind them. One warp alone goes through this loop, slowly: what need not be worked out in it is not.
+// The other lanes empty what the next launch hands over in.
 DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, int lane) {
     const int block = block_index();
-    const bool asks = lane < WARPS, crosses = block < HEADS * HEAD_BLOCKS;
-    const Shared shared(lane % WARPS);
-    const Reading reading(crosses);
-    const char* weights = packed + (u64)(block * WARPS + lane % WARPS) * layers * LAYER_BYTES;
-    const char* keys = cross + (u64)(block * WARPS + lane % WARPS) * UNITS * UNIT;
-    const int pieces = asks ? layers * reading.all : 0;
-    const u64 words = (u64)layers * RECORD / 8, last = asks ? 0 : words * (block + 1) / GRID;
-    u64 word = asks ? 0 : words * block / GRID + lane - WARPS;
-    // Pieces asked for, known to have landed, known to be read; the first's and the last's place in its layer, the bytes of the
-    // ring up to the end of the newest piece and of the newest that has been read.
-    int issued = 0, landed = 0, freed = 0, newest = 0, oldest = 0, end = 0, freed_end = 0;
+    const Shared shared;
+    const Reading reading(block < HEADS * HEAD_BLOCKS);
+    const char* weights = packed + (u64)block * layers * LAYER_BYTES;
+    const char* keys = cross + (u64)block * KEYS * KEYS_BYTES;
+    const int pieces = lane ? 0 : layers * reading.all;
+    const u64 words = (u64)layers * RECORD / 8, last = lane ? words * (block + 1) / GRID : 0;
+    u64 word = lane ? words * block / GRID + lane - 1 : 0;
+    for (int i = lane; i < reading.all; i += 32) shared.sizes[i] = reading.bytes(i);
+    sync_warp();
+    // Pieces asked for, known to have landed, known to be read by all warps.
+    int issued = 0, landed = 0, freed = 0;
+    // Of the piece to be asked for next: its number in its layer, its bytes, its place; the same of the oldest in the ring. What is
+    // in the ring goes from `begin` to `end`, maybe past the ring's own end.
+    int newest = 0, bytes = shared.sizes[0], end = 0, at = 0, oldest = 0, oldest_bytes = bytes, begin = 0;
     while (issued < pieces || word < last) {
-        // What has been read has landed: a barrier's phase could otherwise be missed.
-        const int read = load_shared_int(shared.read);
-        landed = greatest(landed, read);
-        while (landed < issued && barrier_test(shared.full + landed % PENDING, landed / PENDING & 1)) ++landed;
-        for (; freed < read; ++freed) {
-            const int bytes = reading.bytes(oldest);
-            freed_end = place(freed_end, bytes) + bytes;
-            if (++oldest == reading.all) oldest = 0;
-        }
-        if (issued < pieces && issued - landed < AHEAD && issued - freed < PENDING) {
-            const int bytes = reading.bytes(newest), at = place(end, bytes);
-            // The oldest piece's begin; what is in the ring goes from there to `end`, maybe past the ring's own end.
-            const int begin = place(freed_end, reading.bytes(oldest));
-            const bool room = issued == freed || (at == end ? end > begin || end + bytes <= begin : end > begin && bytes <= begin);
-            if (room) {
-                const bool key = reading.is_key(newest);
+        if (issued < pieces) {
+            int read = load_shared_int(shared.read);
+#pragma unroll
+            for (int warp = 1; warp < WARPS; ++warp) read = least(read, load_shared_int(shared.read + warp));
+            for (; freed < read; ++freed) {
+                const int freed_end = begin + oldest_bytes;
+                if (++oldest == reading.all) oldest = 0;
+                oldest_bytes = shared.sizes[oldest];
+                begin = place(freed_end, oldest_bytes);
+            }
+            // What has been read has landed: a barrier's phase could otherwise be missed.
+            landed = greatest(landed, read);
+            while (landed < issued && barrier_test(shared.full + landed % PENDING, landed / PENDING & 1)) ++landed;
+            while (issued < pieces && issued - landed < AHEAD && issued - freed < PENDING &&
+                   (issued == freed || (at == end ? end > begin || end + bytes <= begin : end > begin && bytes <= begin))) {
                 u64* full = shared.full + issued % PENDING;
+                const bool key = reading.is_key(newest);
                 expect(full, bytes);
                 copy_in(shared.ring + at, key ? keys : weights, bytes, full);
-                end = at + bytes;
-                ++issued;
-                (key ? keys : weights) += bytes;
-                if (++newest == reading.keys) keys += (u64)(HEADS * HEAD_BLOCKS * WARPS - 1) * UNITS * UNIT;
+                if (key)
+                    keys += bytes;
+                else
+                    weights += bytes;
+                if (++newest == reading.keys) keys += (u64)(HEADS * HEAD_BLOCKS - 1) * KEYS * KEYS_BYTES;
                 if (newest == reading.all) newest = 0;
+                ++issued;
+                end = at + bytes;
+                bytes = shared.sizes[newest];
+                at = place(end, bytes);
             }
         }
         if (word < last) {
             store(spare + 16 * word, {EMPTY, EMPTY, EMPTY, EMPTY});
-            word += 32 - WARPS;
+            word += 31;
         }
         pause();
     }
@@ -285,7 +304,7 @@ DEVICE void product(Ring& ring, const Gate& gate, const unsigned short* x, int r
     float gram[2][4] = {};
 #pragma unroll
     for (int p = 0; p < piece.count; ++p) {
-        const char* at = ring.take(shared, piece.bytes) + g * 64 + t * 16;
+        const char* at = ring.take(shared, piece.bytes(p)) + warp * piece.share(p) + g * 64 + t * 16;
 #pragma unroll
         for (int i = 0; i < piece.groups && p * piece.groups + i < MINE; ++i) {
             const Vec4 b = in[p * piece.groups + i];
@@ -504,18 +523,25 @@ DEVICE void cross_attention(Ring& ring, const unsigned short* query, int rows, i
     Vec4 q[2];
     fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
+    const char* mine = nullptr;  // in one of the pieces; that the others are there its warps have seen before any goes on
+#pragma unroll
+    for (int i = 0; i < KEYS; ++i) {
+        if (i == warp * KEYS / WARPS)
+            mine = ring.take(shared, KEYS_BYTES) + warp % (WARPS / KEYS) * UNITS * UNIT;
+        else
+            ring.pass(shared, KEYS_BYTES);
+    }
 #pragma unroll
     for (int unit = 0; unit < UNITS; ++unit) {
         const int first = ((share * WARPS + warp) * UNITS + unit) * 32;
-        const char* at[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) at[i] = ring.take(shared, QUARTER) + t * 16;
+        if (first >= keys) break;
+        const char* at = mine + unit * UNIT + t * 16;
         float score[4][4] = {};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const Vec4 k = load_shared(at[half] + (8 * i + g) * 64);
+                const Vec4 k = load_shared(at + half * 2048 + (8 * i + g) * 64);
                 multiply(score[i], q[half].x, 0, q[half].y, 0, k.x, k.y);
                 multiply(score[i], q[half].z, 0, q[half].w, 0, k.z, k.w);
             }
@@ -548,12 +574,12 @@ DEVICE void cross_attention(Ring& ring, const unsigned short* query, int rows, i
         for (int i = 0; i < 8; ++i) {
             sum[i][0] *= shrink;
             sum[i][1] *= shrink;
-            const Vec4 v = load_shared(at[2 + i / 4] + (8 * (i % 4) + g) * 64);
+            const Vec4 v = load_shared(at + 4096 + (8 * i + g) * 64);
             multiply(sum[i], weights[0], 0, weights[1], 0, v.x, v.y);
             multiply(sum[i], weights[2], 0, weights[3], 0, v.z, v.w);
         }
-        ring.release(shared);
     }
+    ring.release(shared);
     if (g < ROWS) {
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -628,13 +654,11 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                          ) {
     if (load_int(done)) return;  // a step behind the search's end changes nothing, and costs as good as nothing
     const int thread = thread_index(), lane = thread % 32, warp = thread / 32, block = block_index();
-    const Shared shared(warp % WARPS);
+    const Shared shared;
     if (thread == 0) *(u32**)(shared_memory() + TELL) = gave_up;
-    if (warp < WARPS && lane == 0) {
-        for (int i = 0; i < PENDING; ++i) barrier_init(shared.full + i);
-        *shared.read = 0;
-        barriers_visible();
-    }
+    if (thread < PENDING) barrier_init(shared.full + thread);
+    if (thread < WARPS) shared.read[thread] = 0;
+    if (thread < PENDING) barriers_visible();
     // Two sets of records: this launch hands over in one and empties the other for the next.
     const u64 set = (u64)layers * RECORD;
     const u32 odd = load_word(counters + 2) & 1;

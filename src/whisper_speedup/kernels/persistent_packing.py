@@ -1,7 +1,7 @@
 """Weights and cross-attention's keys and values as the persistent kernel streams them (persistent_layers.py).
 
-A product (N, K) is cut by columns into blocks and by groups of 32 of K into warps. A warp's share lies as (group,
-column, 32): a lane's 16 bytes are 8 consecutive weights, and a warp's reads meet no bank twice. The unit of
+A product (N, K) is cut by columns into blocks and by groups of 32 of K into warps. A block's share lies as (piece, warp,
+group, column, 32): a lane's 16 bytes are 8 consecutive weights, and a warp's reads meet no bank twice. The unit of
 cross-attention is 32 keys of a head, (2, 32 keys, 32), and their values (64, 32 keys), the keys in the order in which
 the tensor cores hold the weights: 8 i + 2 t + e at 8 t + 2 i + e.
 """
@@ -23,7 +23,7 @@ class PackedLayers:
 
     def __init__(self, plan: Plan, layers: int, device: torch.device, dtype: torch.dtype) -> None:
         self.plan, self.layers = plan, layers
-        self.packed = torch.zeros(plan.grid * WARPS * layers * plan.layer_bytes // 2, device=device, dtype=dtype)
+        self.packed = torch.zeros(plan.grid * layers * plan.layer_bytes // 2, device=device, dtype=dtype)
         self.vectors = torch.zeros(plan.width + layers * (11 * plan.width + 2 * plan.ffn), device=device)
         self.places: dict[int, torch.Tensor] = {}
         self.filled = 0
@@ -38,16 +38,17 @@ class PackedLayers:
     def _place(self, index: int) -> torch.Tensor:
         """Where in `packed` each 16 bytes of layer 0's product (N, K) go."""
         plan, product = self.plan, self.plan.products[index]
-        before = sum(one.pieces * one.piece_bytes for one in plan.products[:index])
+        before = sum(one.block_bytes for one in plan.products[:index])
         # The same arithmetic as the kernel's: block b's columns begin at 2 (N / 2 b / blocks).
         cuts = 2 * (torch.arange(plan.grid + 1) * (product.n // 2) // plan.grid)
         row, group = torch.arange(product.n), torch.arange(product.k // 32)
         block = torch.searchsorted(cuts, row, right=True) - 1
         warp, own = group // product.groups, group % product.groups
-        stream = (block[:, None] * WARPS + warp[None, :]) * (self.layers * plan.layer_bytes) + before
         piece, inside = own // product.piece_groups, own % product.piece_groups
-        at = stream + (piece * product.piece_bytes + inside * product.columns * 64)[None, :]
-        at = at + ((row - cuts[block]) * 64)[:, None]
+        share = torch.clamp(product.groups - piece * product.piece_groups, max=product.piece_groups)  # groups of a warp
+        of_block = product.group_bytes * (WARPS * piece * product.piece_groups + warp * share + inside)
+        of_row = block * (self.layers * plan.layer_bytes) + before + (row - cuts[block]) * 64
+        at = of_row[:, None] + of_block[None, :]
         return (at[..., None] // 16 + torch.arange(4)).flatten()
 
     def add_vectors(self, *vectors: torch.Tensor) -> None:
@@ -59,7 +60,7 @@ class PackedLayers:
 
     def planned(self, plan: Plan) -> "PackedLayers":
         """The same memory for a launch of another number of rows, which says nothing of where a weight lies."""
-        assert replace(plan, rows=self.plan.rows, slots=self.plan.slots) == self.plan
+        assert replace(plan, rows=self.plan.rows, ring=self.plan.ring) == self.plan
         other = copy.copy(self)
         other.plan = plan
         return other

@@ -8,17 +8,18 @@ from whisper_speedup.kernels.stream import MOST_PARTS, ROWS
 
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
-PIECE = 3200  # most bytes of weights that a warp asks for at once, but for a group that is larger: large-v2's 5 groups
-AHEAD = 2  # of them on their way at once
+PIECE = 3200  # most bytes of weights that a warp gets at once, but for a group that is larger: large-v2's 5 groups
+AHEAD = 2  # pieces of all eight warps on their way at once
 WAYS, LINE = 8, 32  # runs of blocks that are counted apart; numbers of 32 bits from one count to the next
-PENDING = 16  # pieces of a ring, at most
+PENDING = 16  # pieces in a ring, at most
+KEYS = 4  # pieces of a block's keys and values
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
 
 @dataclass(frozen=True)
 class Product:
     """A matrix (N, K) cut for the blocks and warps: each block `columns` (the last of them maybe padding), each warp
-    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`."""
+    `groups` of 32 of K (likewise), in `pieces` of `piece_groups`, the last with what is left."""
 
     n: int
     k: int
@@ -32,13 +33,18 @@ class Product:
 
     @property
     def pieces(self) -> int:
-        """Of one warp."""
+        """That the groups come in."""
         return -(-self.groups // self.piece_groups)
 
     @property
-    def piece_bytes(self) -> int:
-        """Of one piece."""
-        return 64 * self.columns * self.piece_groups
+    def group_bytes(self) -> int:
+        """Of a warp's group."""
+        return 64 * self.columns
+
+    @property
+    def block_bytes(self) -> int:
+        """Of a block's share."""
+        return WARPS * self.groups * self.group_bytes
 
 
 def cut(n: int, k: int, grid: int) -> Product:
@@ -50,8 +56,8 @@ def cut(n: int, k: int, grid: int) -> Product:
 class Plan:
     """How a decoder is spread over `grid` blocks.
 
-    `keys`: source positions; `rows`: at most, of a launch; `ring`: bytes of a warp's; `units` of 32 keys
-    that a warp attends to; `head_blocks` blocks that share a head.
+    `keys`: source positions; `rows`: at most, of a launch; `ring`: bytes of a block's; `units` of 32
+    keys that a warp attends to; `head_blocks` blocks that share a head.
     """
 
     width: int
@@ -74,13 +80,13 @@ class Plan:
 
     @property
     def layer_bytes(self) -> int:
-        """Of one warp's stream."""
-        return sum(product.pieces * product.piece_bytes for product in self.products)
+        """Of one block's weights."""
+        return sum(product.block_bytes for product in self.products)
 
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block."""
-        return WARPS * self.ring + _fixed_bytes(self.products, self.rows)
+        return self.ring + _fixed_bytes(self.products, self.rows)
 
     @property
     def all_units(self) -> int:
@@ -97,7 +103,8 @@ class Plan:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "ring", "units", "head_blocks")
         of_plan = {name.upper(): getattr(self, name) for name in names}
-        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "PENDING": PENDING}
+        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "PENDING": PENDING,
+                }  # fmt: skip
 
 
 def make_plan(
@@ -111,17 +118,20 @@ def make_plan(
     head_blocks = min(grid // heads, -(-units_of_head // WARPS))
     units = -(-units_of_head // (head_blocks * WARPS))
     plan = Plan(width, ffn, heads, keys, rows, grid, 0, units, head_blocks, str(dtype).removeprefix("torch."))
-    ring = (shared_limit - plan.shared_bytes) // (128 * WARPS) * 128
-    # A lane keeps one column of x. A warp takes the four pieces of a unit at once, one of them maybe at the ring's begin with
-    # nothing behind the one before; with less room than for two of all, little runs ahead.
-    if ring < 2 * max(UNIT, *(product.piece_bytes for product in plan.products)) or plan.products[1].columns > 32:
+    ring = (shared_limit - plan.shared_bytes) // 128 * 128
+    # A lane keeps one column of x. All keys and values of a block are in the ring at once, where a piece may not fit behind
+    # the one before; and something should be on its way meanwhile.
+    keys_bytes = WARPS * units * UNIT
+    most = max(keys_bytes // KEYS, *(WARPS * one.piece_groups * one.group_bytes for one in plan.products))
+    if ring < keys_bytes + 2 * most or plan.products[1].columns > 32:
         return None
     return replace(plan, ring=ring)
 
 
 def _fixed_bytes(products: tuple[Product, ...], rows: int) -> int:
-    """Shared memory beside the rings: the scratch and its numbers, barriers, counts, an address."""
+    """Shared memory beside the ring: the scratch and its numbers, barriers, counts, pieces' bytes, an address."""
     columns = -(-max(product.columns for product in products) // 16) * 16
     even = (rows + 1) // 2 * 2
     scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
-    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING * WARPS + 4 * WARPS + 8
+    pieces = sum(product.pieces for product in products) + KEYS
+    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING + 4 * WARPS + 4 * pieces + 16
