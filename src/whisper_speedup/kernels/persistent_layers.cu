@@ -79,6 +79,7 @@ struct Shared {
     u64* full;     // a barrier a piece
     int* read;     // (warps,): pieces that a warp needs no more
     int* sizes;    // a layer's pieces' bytes
+    int* hold;
 
     DEVICE Shared() {
         ring = shared_memory();
@@ -88,6 +89,7 @@ struct Shared {
         full = (u64*)(ring + BARRIERS);
         read = (int*)(ring + COUNTS);
         sizes = (int*)(ring + SIZES);
+        hold = (int*)(ring + TELL + 8);
     }
 };
 
@@ -164,7 +166,9 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
             // What has been read has landed: a barrier's phase could otherwise be missed.
             landed = greatest(landed, read);
             while (landed < issued && barrier_test(shared.full + landed % PENDING, landed / PENDING & 1)) ++landed;
-            while (issued < pieces && issued - landed < AHEAD && issued - freed < PENDING &&
+            const bool held = HOLD && landed - freed >= HOLD && load_shared_int(shared.hold);
+            const int ahead = landed - freed < LOW ? 2 : AHEAD;
+            while (!held && issued < pieces && issued - landed < ahead && issued - freed < PENDING &&
                    (issued == freed || (at == end ? end > begin || end + bytes <= begin : end > begin && bytes <= begin))) {
                 u64* full = shared.full + issued % PENDING;
                 const bool key = reading.is_key(newest);
@@ -209,6 +213,7 @@ struct Gate {
     DEVICE void arrive() {
         sync_block();
         if (thread_index() == 0) add_one(counts + LINE * way_of(block_index()));
+        if (HOLD && thread_index() == 0) store_shared_int(Shared().hold, 1);
         ++times;
     }
     // Of one warp. What is not awaited here is awaited by its words.
@@ -297,6 +302,7 @@ DEVICE void product(Ring& ring, const Gate& gate, const unsigned short* x, int r
     MARK(ring);
 #endif
     fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
+    if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
 #ifdef FETCH_MARK
     MARK(ring);
 #endif
@@ -461,6 +467,7 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
             }
         }
         again(q, q_at);
+        if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
@@ -522,6 +529,7 @@ DEVICE void cross_attention(Ring& ring, const unsigned short* query, int rows, i
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
     Vec4 q[2];
     fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
+    if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
     const char* mine = nullptr;  // in one of the pieces; that the others are there its warps have seen before any goes on
 #pragma unroll
@@ -658,6 +666,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     if (thread == 0) *(u32**)(shared_memory() + TELL) = gave_up;
     if (thread < PENDING) barrier_init(shared.full + thread);
     if (thread < WARPS) shared.read[thread] = 0;
+    if (thread == 0) *shared.hold = 0;
     if (thread < PENDING) barriers_visible();
     // Two sets of records: this launch hands over in one and empties the other for the next.
     const u64 set = (u64)layers * RECORD;

@@ -12,6 +12,7 @@ PIECE = 3200  # most bytes of weights that a warp gets at once, but for a group 
 AHEAD = 2  # pieces of all eight warps on their way at once
 WAYS, LINE = 8, 32  # runs of blocks that are counted apart; numbers of 32 bits from one count to the next
 PENDING = 16  # pieces in a ring, at most
+HOLD, LOW, RUN = 0, 0, 0
 KEYS = 4  # pieces of a block's keys and values
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
@@ -103,7 +104,7 @@ class Plan:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "ring", "units", "head_blocks")
         of_plan = {name.upper(): getattr(self, name) for name in names}
-        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "PENDING": PENDING,
+        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "HOLD": HOLD, "LOW": LOW, "PENDING": PENDING,
                 }  # fmt: skip
 
 
@@ -134,4 +135,4 @@ def _fixed_bytes(products: tuple[Product, ...], rows: int) -> int:
     even = (rows + 1) // 2 * 2
     scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
     pieces = sum(product.pieces for product in products) + KEYS
-    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING + 4 * WARPS + 4 * pieces + 16
+    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING + 4 * WARPS + 4 * pieces + 24
