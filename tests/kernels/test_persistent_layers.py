@@ -110,6 +110,15 @@ def test_against_the_reference(shape: tuple[int, ...], step: tuple[int, int, boo
     case.check(PersistentLayers(case.packed(), EPS, emulated(plan, tmp_path)), *step)
 
 
+def test_the_smallest_ring_that_a_plan_allows(tmp_path: Path) -> None:
+    """Hardly a piece fits behind the one before, and the next waits until the oldest has been read."""
+    plans = (make_plan(128, 256, 2, 300, 3, 5, limit) for limit in range(50_000, SHARED, 128))
+    plan = next(plan for plan in plans if plan is not None)
+    assert plan.ring < 2 * plan.layer_bytes
+    case = Case(plan, 4, 100, torch.device("cpu"), torch.float16)
+    case.check(PersistentLayers(case.packed(), EPS, emulated(plan, tmp_path)), 3, 2, False)
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_weight_has_a_place_of_its_own(width: int) -> None:
     plan = make_plan(width, 4 * width, width // 64, 1500, 5, 132, SHARED)

@@ -1,12 +1,13 @@
 // All decoder layers of a step in one launch; persistent_layers.py has the formula, the layouts and the reasons.
 //
-// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), RING (bytes of
-// a block's ring), PIECE (bytes of weights that a warp gets at once, at most), AHEAD (pieces of a warp that may be on their way at once), UNITS (of 32 keys that a
-// warp attends to), HEAD_BLOCKS (blocks that share a head's cross-attention), PATIENCE (looks at a word before the launch is
-// given up).
+// Given by the host: WIDTH, FFN, HEADS, ROWS (at most, of a launch), GRID (blocks, one a multiprocessor), RING (bytes of a
+// block's ring), PIECE (bytes of weights that a warp gets at once, at most), AHEAD (pieces that may be on their way at once),
+// PENDING (pieces in the ring, at most), KEYS (pieces of a block's keys and values), UNITS (of 32 keys that a warp attends to),
+// HEAD_BLOCKS (blocks that share a head's cross-attention), WAYS (runs of blocks that are counted apart), LINE (words from one
+// count to the next), PATIENCE (looks at a word before the launch is given up).
 
 constexpr int WARPS = 8, HEAD = 64;  // and one warp more, which asks for what the others read
-constexpr int UNIT = 32 * HEAD * 4;                        // bytes of 32 keys and 32 values
+constexpr int UNIT = 32 * HEAD * 4;  // bytes of 32 keys and 32 values
 constexpr int EVEN = (ROWS + 1) / 2 * 2;
 DEVICE constexpr int columns_of(int n) { return 2 * ((n / 2 + GRID - 1) / GRID); }  // of a block, at most
 DEVICE constexpr int tiles_of(int n) { return (columns_of(n) + 15) / 16; }
@@ -38,7 +39,7 @@ constexpr Piece QKV_PIECE(columns_of(3 * WIDTH), groups_of(WIDTH)), SQUARE_PIECE
 constexpr Piece FC1_PIECE(columns_of(FFN), groups_of(WIDTH)), FC2_PIECE(columns_of(WIDTH), groups_of(FFN));
 constexpr int LAYER_BYTES = WARPS * (QKV_PIECE.group * QKV_PIECE.all + 3 * SQUARE_PIECE.group * SQUARE_PIECE.all +
                                      FC1_PIECE.group * FC1_PIECE.all + FC2_PIECE.group * FC2_PIECE.all);
-constexpr int KEYS = 4, KEYS_BYTES = WARPS / KEYS * UNITS * UNIT;  // pieces of a block's keys and values, two warps' in each
+constexpr int KEYS_BYTES = WARPS / KEYS * UNITS * UNIT;  // of a piece of a block's keys and values
 
 // What a block reads in a layer, piece by piece: the weights of qkv, out and query, cross-attention's keys and values, the
 // weights of out, fc1 and fc2. Blocks without a share of cross-attention have none of its pieces.
@@ -79,7 +80,6 @@ struct Shared {
     u64* full;     // a barrier a piece
     int* read;     // (warps,): pieces that a warp needs no more
     int* sizes;    // a layer's pieces' bytes
-    int* hold;
 
     DEVICE Shared() {
         ring = shared_memory();
@@ -89,7 +89,6 @@ struct Shared {
         full = (u64*)(ring + BARRIERS);
         read = (int*)(ring + COUNTS);
         sizes = (int*)(ring + SIZES);
-        hold = (int*)(ring + TELL + 8);
     }
 };
 
@@ -149,8 +148,8 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
     sync_warp();
     // Pieces asked for, known to have landed, known to be read by all warps.
     int issued = 0, landed = 0, freed = 0;
-    // Of the piece to be asked for next: its number in its layer, its bytes, its place; the same of the oldest in the ring. What is
-    // in the ring goes from `begin` to `end`, maybe past the ring's own end.
+    // Of the piece to be asked for next: its number in its layer, its bytes, its place; the same of the oldest in the ring. What
+    // is in the ring goes from `begin` to `end`, maybe past the ring's own end.
     int newest = 0, bytes = shared.sizes[0], end = 0, at = 0, oldest = 0, oldest_bytes = bytes, begin = 0;
     while (issued < pieces || word < last) {
         if (issued < pieces) {
@@ -166,9 +165,8 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
             // What has been read has landed: a barrier's phase could otherwise be missed.
             landed = greatest(landed, read);
             while (landed < issued && barrier_test(shared.full + landed % PENDING, landed / PENDING & 1)) ++landed;
-            const bool held = HOLD && landed - freed >= HOLD && load_shared_int(shared.hold);
-            const int ahead = landed - freed < LOW ? 2 : AHEAD;
-            while (!held && issued < pieces && issued - landed < ahead && issued - freed < PENDING &&
+            const int ahead = landed == freed ? AHEAD + 1 : AHEAD;  // where a warp may be waiting
+            while (issued < pieces && issued - landed < ahead && issued - freed < PENDING &&
                    (issued == freed || (at == end ? end > begin || end + bytes <= begin : end > begin && bytes <= begin))) {
                 u64* full = shared.full + issued % PENDING;
                 const bool key = reading.is_key(newest);
@@ -213,7 +211,6 @@ struct Gate {
     DEVICE void arrive() {
         sync_block();
         if (thread_index() == 0) add_one(counts + LINE * way_of(block_index()));
-        if (HOLD && thread_index() == 0) store_shared_int(Shared().hold, 1);
         ++times;
     }
     // Of one warp. What is not awaited here is awaited by its words.
@@ -298,14 +295,8 @@ DEVICE void product(Ring& ring, const Gate& gate, const unsigned short* x, int r
     Vec4 in[MINE];
     const int groups = K % (32 * WARPS) ? greatest(0, least(MINE, K / 32 - warp * MINE)) : MINE;
     if (groups) gate.wait(ways_of_columns<K>(warp * MINE * 32, (warp * MINE + groups) * 32 - 1));
-#ifndef FETCH_MARK
     MARK(ring);
-#endif
     fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
-    if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
-#ifdef FETCH_MARK
-    MARK(ring);
-#endif
     float sum[TILES][2][4] = {};
     float gram[2][4] = {};
 #pragma unroll
@@ -467,7 +458,6 @@ DEVICE void self_attention(const SelfAttention& s, EarlyKeys& early, unsigned sh
             }
         }
         again(q, q_at);
-        if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
         Running running;
         for (int pass = 0; pass * 32 < length; ++pass) {
             const int time = pass * 32 + warp * 4 + lane / 8;
@@ -529,7 +519,6 @@ DEVICE void cross_attention(Ring& ring, const unsigned short* query, int rows, i
     const int head = block_index() / HEAD_BLOCKS, share = block_index() % HEAD_BLOCKS;
     Vec4 q[2];
     fetch(q, query + g * WIDTH + head * HEAD + t * 8, 2, g < rows);
-    if (HOLD && thread_index() == 0) store_shared_int(shared.hold, 0);
     float peak = NONE, norm = 0.0f, sum[8][4] = {};
     const char* mine = nullptr;  // in one of the pieces; that the others are there its warps have seen before any goes on
 #pragma unroll
@@ -666,7 +655,6 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     if (thread == 0) *(u32**)(shared_memory() + TELL) = gave_up;
     if (thread < PENDING) barrier_init(shared.full + thread);
     if (thread < WARPS) shared.read[thread] = 0;
-    if (thread == 0) *shared.hold = 0;
     if (thread < PENDING) barriers_visible();
     // Two sets of records: this launch hands over in one and empties the other for the next.
     const u64 set = (u64)layers * RECORD;

@@ -3,9 +3,9 @@
     for each layer: x <- x + attend(norm(x));  x <- x + cross_attend(norm(x));  x <- x + W2 gelu(W1 norm(x))
 
 The separate kernels (norm_qkv.py and its neighbours) start and drain eight times a layer, and memory idles meanwhile.
-Here one block a multiprocessor lives through the whole step, and each warp's share of all weights is one stream in
-memory, in the order in which the warp reads it, that the bulk copy engine brings through a ring in shared memory, ahead
-of the warp. Cross-attention's keys and values come the same way. What blocks hand to each other says by itself whether
+Here one block a multiprocessor lives through the whole step, and its share of all weights is one stream in memory, in
+the order in which it is read, that the bulk copy engine brings through a ring in shared memory, ahead of the warps.
+Cross-attention's keys and values come through the same ring. What blocks hand to each other says by itself whether
 it is there: a word that is not yet written holds a NaN that no arithmetic gives. Each launch empties what the next one
 will use.
 

@@ -9,10 +9,9 @@ from whisper_speedup.kernels.stream import MOST_PARTS, ROWS
 WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
 PIECE = 3200  # most bytes of weights that a warp gets at once, but for a group that is larger: large-v2's 5 groups
-AHEAD = 2  # pieces of all eight warps on their way at once
+AHEAD = 1  # pieces of all eight warps on their way at once, one more where none is there
 WAYS, LINE = 8, 32  # runs of blocks that are counted apart; numbers of 32 bits from one count to the next
 PENDING = 16  # pieces in a ring, at most
-HOLD, LOW, RUN = 0, 0, 0
 KEYS = 4  # pieces of a block's keys and values
 PATIENCE = 1 << 22  # looks at the barrier before a launch that hangs is given up: seconds
 
@@ -104,8 +103,8 @@ class Plan:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "ring", "units", "head_blocks")
         of_plan = {name.upper(): getattr(self, name) for name in names}
-        return {**of_plan, "PIECE": PIECE, "AHEAD": AHEAD, "PATIENCE": PATIENCE, "WAYS": WAYS, "LINE": LINE, "HOLD": HOLD, "LOW": LOW, "PENDING": PENDING,
-                }  # fmt: skip
+        tuned = {"PIECE": PIECE, "AHEAD": AHEAD, "PENDING": PENDING, "KEYS": KEYS, "WAYS": WAYS, "LINE": LINE}
+        return {**of_plan, **tuned, "PATIENCE": PATIENCE}
 
 
 def make_plan(
@@ -120,8 +119,8 @@ def make_plan(
     units = -(-units_of_head // (head_blocks * WARPS))
     plan = Plan(width, ffn, heads, keys, rows, grid, 0, units, head_blocks, str(dtype).removeprefix("torch."))
     ring = (shared_limit - plan.shared_bytes) // 128 * 128
-    # A lane keeps one column of x. All keys and values of a block are in the ring at once, where a piece may not fit behind
-    # the one before; and something should be on its way meanwhile.
+    # A lane keeps one column of x. All keys and values of a block are in the ring at once, where a piece may not fit
+    # behind the one before; and something should be on its way meanwhile.
     keys_bytes = WARPS * units * UNIT
     most = max(keys_bytes // KEYS, *(WARPS * one.piece_groups * one.group_bytes for one in plan.products))
     if ring < keys_bytes + 2 * most or plan.products[1].columns > 32:
@@ -135,4 +134,4 @@ def _fixed_bytes(products: tuple[Product, ...], rows: int) -> int:
     even = (rows + 1) // 2 * 2
     scratch = WARPS * max(even * (columns + 4), rows * (HEAD + 8))
     pieces = sum(product.pieces for product in products) + KEYS
-    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING + 4 * WARPS + 4 * pieces + 24
+    return 4 * (scratch + 2 * WARPS * even) + 8 * PENDING + 4 * WARPS + 4 * pieces + 16
