@@ -198,11 +198,25 @@ DEVICE void ask(const char* packed, const char* cross, char* spare, int layers, 
 // blocks has a count in a line of its own: a warp waits for the runs that write what it reads, and not for the others.
 DEVICE constexpr int first_of_way(int way) { return (way * GRID + WAYS - 1) / WAYS; }
 DEVICE constexpr int way_of(int block) { return block * WAYS / GRID; }
-// The ways of blocks [first, last], of columns [first, last] of N.
+// The ways of blocks [first, last], and of those that write columns [first, last] of N.
 DEVICE u32 ways_of_blocks(int first, int last) { return (2u << way_of(last)) - (1u << way_of(first)); }
 template <int N>
 DEVICE u32 ways_of_columns(int first, int last) {
     return ways_of_blocks(((first / 2 + 1) * GRID - 1) / (N / 2), ((last / 2 + 1) * GRID - 1) / (N / 2));
+}
+// Of what a warp reads in a product with K, written by columns.
+template <int K>
+DEVICE u32 ways_of_share(int warp) {
+    const int first = warp * groups_of(K) * 32, end = least(K, first + groups_of(K) * 32);
+    return first < end ? ways_of_columns<K>(first, end - 1) : 0;
+}
+// The same, written by heads and rows: unit by unit, a block each, as self-attention and `merge` do.
+DEVICE u32 ways_of_units(int warp, int rows) {
+    const int first = warp * groups_of(WIDTH) * 32, end = least(WIDTH, first + groups_of(WIDTH) * 32);
+    u32 ways = 0;
+    for (int row = 0; row < rows && first < end; ++row)
+        for (int head = first / HEAD; head <= (end - 1) / HEAD; ++head) ways |= 1u << way_of((row * HEADS + head) % GRID);
+    return ways;
 }
 
 struct Gate {
@@ -288,13 +302,13 @@ constexpr u32 ONES =
 // With NORM peaks and norms hold each warp's share of the rows' sums of squares and sums. The tensor cores' tiles reach past
 // a block's columns into what lies behind them, whatever it is: those columns are not looked at.
 template <int K, int N, bool NORM>
-DEVICE void product(Ring& ring, const Gate& gate, const unsigned short* x, int rows, const Shared& shared) {
+DEVICE void product(Ring& ring, const Gate& gate, u32 ways, const unsigned short* x, int rows, const Shared& shared) {
     constexpr int MINE = groups_of(K), TILES = tiles_of(N), STRIDE = 64 * columns_of(N);
     constexpr Piece piece(columns_of(N), groups_of(K));
     const int warp = thread_index() / 32, lane = thread_index() % 32, g = lane / 4, t = lane % 4;
     Vec4 in[MINE];
     const int groups = K % (32 * WARPS) ? greatest(0, least(MINE, K / 32 - warp * MINE)) : MINE;
-    if (groups) gate.wait(ways_of_columns<K>(warp * MINE * 32, (warp * MINE + groups) * 32 - 1));
+    gate.wait(ways);
     MARK(ring);
     fetch(in, x + g * K + warp * MINE * 32 + t * 8, groups, g < rows);
     float sum[TILES][2][4] = {};
@@ -670,6 +684,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     ring.timeline = timeline + block * 2048;
 #endif
     Gate gate{counters + LINE};
+    const u32 by_columns = ways_of_share<WIDTH>(warp), by_inner = ways_of_share<FFN>(warp), by_units = ways_of_units(warp, rows);
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
@@ -708,7 +723,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                 sums[i] = n < thirds.count ? qkv_v[thirds.first + n] : 0.0f;
                 offset[i] = n < thirds.count ? qkv_v[3 * WIDTH + thirds.first + n] : 0.0f;
             }
-            product<WIDTH, 3 * WIDTH, true>(ring, gate, record + INPUT, rows, shared);
+            product<WIDTH, 3 * WIDTH, true>(ring, gate, by_columns, record + INPUT, rows, shared);
             float y[EACH] = {};
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
@@ -742,7 +757,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float bias = mine ? self_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, gate, record + ATTENDED, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, by_units, record + ATTENDED, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_SELF + row * WIDTH, column, x, mine);
             gate.arrive();
@@ -750,7 +765,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float sums = mine ? query_v[column] : 0.0f, offset = mine ? query_v[WIDTH + column] : 0.0f;
-            product<WIDTH, WIDTH, true>(ring, gate, record + AFTER_SELF, rows, shared);
+            product<WIDTH, WIDTH, true>(ring, gate, by_columns, record + AFTER_SELF, rows, shared);
             const Statistics norm(shared, row, (float)eps);
             const float y = mine ? norm.scale * (gathered(shared, row, lane) - norm.mean * sums) + offset : 0.0f;
             hand_over(record + QUERY + row * WIDTH, column, y, mine);
@@ -775,7 +790,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         MARK(ring);
         {
             const float bias = mine ? cross_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, gate, record + CONTEXT, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, by_units, record + CONTEXT, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_CROSS + row * WIDTH, column, x, mine);
             gate.arrive();
@@ -790,7 +805,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
                 sums[i] = n < inner.count ? fc1_v[inner.first + n] : 0.0f;
                 offset[i] = n < inner.count ? fc1_v[FFN + inner.first + n] : 0.0f;
             }
-            product<WIDTH, FFN, true>(ring, gate, record + AFTER_CROSS, rows, shared);
+            product<WIDTH, FFN, true>(ring, gate, by_columns, record + AFTER_CROSS, rows, shared);
             if (warp < rows) {
                 const Statistics norm(shared, row, (float)eps);
 #pragma unroll
@@ -807,7 +822,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float bias = mine ? fc2_v[column] : 0.0f;
-            product<FFN, WIDTH, false>(ring, gate, record + HIDDEN, rows, shared);
+            product<FFN, WIDTH, false>(ring, gate, by_inner, record + HIDDEN, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             if (layer + 1 < layers) {
                 hand_over(record + RECORD + INPUT + row * WIDTH, column, x, mine);
