@@ -2,8 +2,8 @@
 
 A product (N, K) is cut by columns into blocks and by groups of 32 of K into warps. A block's share lies as (piece,
 warp, group, column, 32): a lane's 16 bytes are 8 consecutive weights, and a warp's reads meet no bank twice. The unit
-of cross-attention is 32 keys of a head, (2, 32 keys, 32), and their values (64, 32 keys), the keys in the order in which
-the tensor cores hold the weights: 8 i + 2 t + e at 8 t + 2 i + e.
+of cross-attention is 32 keys of a head, (2, 32 keys, 32), and their values (64, 32 keys), the keys in the order in
+which the tensor cores hold the weights: 8 i + 2 t + e at 8 t + 2 i + e.
 """
 
 import copy
