@@ -97,7 +97,7 @@ def timed(model: Any, all_beams: list[int], layers: str, device: torch.device) -
                 continue
             weights = None  # before its successor is made
             weights = pack_device_weights(model, device, torch.float16, one)
-            row["shared_bytes"], row["slots"] = one.plan.shared_bytes, one.plan.slots
+            row["shared_bytes"], row["ring"] = one.plan.shared_bytes, one.plan.ring
         assert weights is not None
         decoder = DeviceDecoder(
             weights, settings, model.config.max_source_positions, settings.max_total(0), launch

@@ -684,7 +684,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     ring.timeline = timeline + block * 2048;
 #endif
     Gate gate{counters + LINE};
-    const u32 by_columns = ways_of_share<WIDTH>(warp), by_inner = ways_of_share<FFN>(warp), by_units = ways_of_units(warp, rows);
+    const u32 by_columns = ways_of_share<WIDTH>(warp), by_inner = ways_of_share<FFN>(warp), by_units = UNIT_WAYS == 0 ? by_columns : UNIT_WAYS == 1 ? 1u << way_of((warp % rows * HEADS + least(HEADS - 1, warp * groups_of(WIDTH) * 32 / HEAD)) % GRID) : ways_of_units(warp, rows);
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
