@@ -210,13 +210,11 @@ DEVICE u32 ways_of_share(int warp) {
     const int first = warp * groups_of(K) * 32, end = least(K, first + groups_of(K) * 32);
     return first < end ? ways_of_columns<K>(first, end - 1) : 0;
 }
-// The same, written by heads and rows: unit by unit, a block each, as self-attention and `merge` do.
-DEVICE u32 ways_of_units(int warp, int rows) {
-    const int first = warp * groups_of(WIDTH) * 32, end = least(WIDTH, first + groups_of(WIDTH) * 32);
-    u32 ways = 0;
-    for (int row = 0; row < rows && first < end; ++row)
-        for (int head = first / HEAD; head <= (end - 1) / HEAD; ++head) ways |= 1u << way_of((row * HEADS + head) % GRID);
-    return ways;
+// What self-attention and `merge` write comes unit by unit, a head of a row from a block each, so that a warp's share comes from
+// nearly all runs; the words are there long before the slowest block has ended. A warp looks at the run of one of its units.
+DEVICE u32 way_of_a_unit(int warp, int rows) {
+    const int head = least(HEADS - 1, warp * groups_of(WIDTH) * 32 / HEAD);
+    return 1u << way_of((warp % rows * HEADS + head) % GRID);
 }
 
 struct Gate {
@@ -684,7 +682,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
     ring.timeline = timeline + block * 2048;
 #endif
     Gate gate{counters + LINE};
-    const u32 by_columns = ways_of_share<WIDTH>(warp), by_inner = ways_of_share<FFN>(warp), by_units = UNIT_WAYS == 0 ? by_columns : UNIT_WAYS == 1 ? 1u << way_of((warp % rows * HEADS + least(HEADS - 1, warp * groups_of(WIDTH) * 32 / HEAD)) % GRID) : ways_of_units(warp, rows);
+    const u32 by_columns = ways_of_share<WIDTH>(warp), by_inner = ways_of_share<FFN>(warp), by_unit = way_of_a_unit(warp, rows);
     const Columns<WIDTH> own;
     const Columns<3 * WIDTH> thirds;
     const Columns<FFN> inner;
@@ -757,7 +755,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         }
         {
             const float bias = mine ? self_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, gate, by_units, record + ATTENDED, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, by_unit, record + ATTENDED, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_SELF + row * WIDTH, column, x, mine);
             gate.arrive();
@@ -790,7 +788,7 @@ KERNEL persistent_layers(const char* packed, const float* vectors, const unsigne
         MARK(ring);
         {
             const float bias = mine ? cross_v[column] : 0.0f;
-            product<WIDTH, WIDTH, false>(ring, gate, by_units, record + CONTEXT, rows, shared);
+            product<WIDTH, WIDTH, false>(ring, gate, by_unit, record + CONTEXT, rows, shared);
             if (mine) x += gathered(shared, row, lane) + bias;
             hand_over(record + AFTER_CROSS + row * WIDTH, column, x, mine);
             gate.arrive();

@@ -10,7 +10,6 @@ WARPS, HEAD = 8, 64
 UNIT = 32 * HEAD * 4  # bytes of 32 keys and their values
 PIECE = 3200  # most bytes of weights that a warp gets at once, but for a group that is larger: large-v2's 5 groups
 AHEAD = 1  # pieces of all eight warps on their way at once, one more where none is there
-UNIT_WAYS = 0
 WAYS, LINE = 8, 32  # runs of blocks that are counted apart; numbers of 32 bits from one count to the next
 PENDING = 16  # pieces in a ring, at most
 KEYS = 4  # pieces of a block's keys and values
@@ -104,7 +103,7 @@ class Plan:
         """What the source is compiled with."""
         names = ("width", "ffn", "heads", "rows", "grid", "ring", "units", "head_blocks")
         of_plan = {name.upper(): getattr(self, name) for name in names}
-        tuned = {"PIECE": PIECE, "AHEAD": AHEAD, "PENDING": PENDING, "KEYS": KEYS, "WAYS": WAYS, "LINE": LINE, "UNIT_WAYS": UNIT_WAYS}
+        tuned = {"PIECE": PIECE, "AHEAD": AHEAD, "PENDING": PENDING, "KEYS": KEYS, "WAYS": WAYS, "LINE": LINE}
         return {**of_plan, **tuned, "PATIENCE": PATIENCE}
 
 
