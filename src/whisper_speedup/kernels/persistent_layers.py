@@ -45,6 +45,7 @@ from whisper_speedup.kernels.stream import Stream
 
 FOLDER = Path(__file__).parent
 NAME = "persistent_layers"
+PARTS = ("persistent_ring", "persistent_words", "persistent_product", "persistent_attention")  # .cuh, before NAME.cu
 THREADS = 32 * (WARPS + 1)
 TENSORS = 17  # among the arguments, before 6 numbers and eps
 Launch = Callable[..., None]
@@ -115,8 +116,10 @@ def source(plan: Plan, machine: str | None = None) -> str:
     lines = [f"#define {name} {value}" for name, value in plan.macros().items()]
     if plan.half == "bfloat16":
         lines.append("#define BF16")
-    machine = machine if machine is not None else (FOLDER / "hopper.cuh").read_text(encoding="utf-8")
-    return "\n".join([*lines, machine, (FOLDER / f"{NAME}.cu").read_text(encoding="utf-8")])
+    first = () if machine is not None else ("hopper.cuh",)
+    files = (*first, *(f"{part}.cuh" for part in PARTS), f"{NAME}.cu")
+    texts = [(FOLDER / file).read_text(encoding="utf-8") for file in files]
+    return "\n".join([*lines, *([] if machine is None else [machine]), *texts])
 
 
 def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = ()) -> Launch:
