@@ -28,7 +28,7 @@ from whisper_speedup.measure.bandwidth import copy_bandwidth
 
 # Settings of kernels/persistent_plan.py other than its own, or words that the source is compiled with.
 VARIANTS: list[dict[str, Any]] = [
-    {"AHEAD": 1},
+    {"AHEAD": 2},
     {"AHEAD": 4},
     {"WAYS": 1},
     {"defines": "KEEP_STREAMS"},  # what is streamed leaves L2 like everything else

@@ -116,10 +116,9 @@ def source(plan: Plan, machine: str | None = None) -> str:
     lines = [f"#define {name} {value}" for name, value in plan.macros().items()]
     if plan.half == "bfloat16":
         lines.append("#define BF16")
-    first = () if machine is not None else ("hopper.cuh",)
-    files = (*first, *(f"{part}.cuh" for part in PARTS), f"{NAME}.cu")
-    texts = [(FOLDER / file).read_text(encoding="utf-8") for file in files]
-    return "\n".join([*lines, *([] if machine is None else [machine]), *texts])
+    files = ("hopper.cuh", *(f"{part}.cuh" for part in PARTS), f"{NAME}.cu")
+    hopper, *parts = ((FOLDER / file).read_text(encoding="utf-8") for file in files)
+    return "\n".join([*lines, machine if machine is not None else hopper, *parts])
 
 
 def compiled(plan: Plan, defines: str = "", extra: Sequence[Any] = ()) -> Launch:
