@@ -3,7 +3,7 @@
 That is what parity means for a format: rounding is all that changes. On a CPU the kernels run in Triton's interpreter.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,6 +22,8 @@ from tests.fused.test_device_decoder import (
     speech,
 )  # fmt: skip
 from tests.tiny_whisper import tiny_features
+from whisper_speedup.compare.verdict import EPSILON
+from whisper_speedup.fused.beam_search import BeamSearch
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.launch import LaunchConfig
@@ -118,10 +120,59 @@ def test_the_model_that_was_given_stays_as_it_was(weights: WeightFormat) -> None
     assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
 
 
+class Followed(BeamSearch):
+    """The search, and by how much `wanted` was behind the last beam kept where it was dropped, after `token` tokens."""
+
+    wanted: ClassVar[list[int]] = []
+    token: ClassVar[int | None] = None
+    behind: ClassVar[float] = 0.0
+
+    def advance(self, logits: torch.Tensor) -> bool:
+        done = self.length - self.prompt_length
+        rows = self.sequences[:, :done].tolist()
+        scores = torch.log_softmax(logits.float(), dim=-1)
+        self.suppression.apply(scores, self.length, self.prompt_length, self.settings.min_length)
+        scores = scores.expand(len(rows), -1) + self.scores[:, None]
+        going_on = super().advance(logits)
+        before, after = Followed.wanted[:done], Followed.wanted[: done + 1]
+        kept = self.sequences[:, : done + 1].tolist()
+        if Followed.token is None and len(after) > done and before in rows and after not in kept:
+            Followed.token = done
+            Followed.behind = float(self.scores[-1] - scores[rows.index(before), after[-1]])
+        return going_on
+
+
+def dropped(
+    monkeypatch: pytest.MonkeyPatch, weights: WeightFormat, features: torch.Tensor, tokens: list[int],
+    beams: int = 5,
+) -> tuple[int, float]:  # fmt: skip
+    """After how many tokens, and by how much behind, the exact search of `case(beams)` drops a hypothesis."""
+    model, arguments = case(beams)
+    settings = decoding_settings(model, arguments, [START])
+    exact = FusedWhisper(model, settings, torch.device("cpu"), torch.float32, weight_format=weights)
+    monkeypatch.setattr("whisper_speedup.fused.model.BeamSearch", Followed)
+    monkeypatch.setattr(Followed, "wanted", tokens)
+    monkeypatch.setattr(Followed, "token", None)
+    exact.generate(features)
+    assert Followed.token is not None
+    return Followed.token, Followed.behind
+
+
+def test_a_hypothesis_is_dropped_in_the_middle_at_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernels found in fp16 for the thirteenth input, 0.07 a token worse in the end: a tie lost its beam."""
+    features = tiny_features(12)
+    token, behind = dropped(monkeypatch, "fp8", features, [63, 270, 281, 281, 98, 281, 63, 265, 74, 73])
+    assert token == 2
+    assert 0 < behind < EPSILON["float16"] * (token + 1)
+    token, behind = dropped(monkeypatch, "fp8", features, [5, 270, 281])  # and this is no tie
+    assert token == 0
+    assert behind > EPSILON["float16"]
+
+
 @pytest.mark.gpu
 @several_beams
 def test_graphs_find_what_transformers_finds_with_rounded_weights(
-    device: torch.device, weights: WeightFormat, beams: int
+    device: torch.device, weights: WeightFormat, beams: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, arguments = case(beams)
     whisper = device_whisper(model, arguments, device, torch.float16, weights, graphs=True, launch=LaunchConfig())
@@ -129,7 +180,12 @@ def test_graphs_find_what_transformers_finds_with_rounded_weights(
     assert whisper.graphs
     expected = round_weights(case(beams)[0], weights)
     for features in speech(20, device):
-        assert shortfall(expected, features.cpu(), arguments, whisper.generate(features)) < TIE[torch.float16]
+        best = whisper.generate(features)
+        if shortfall(expected, features.cpu(), arguments, best) >= TIE[torch.float16]:
+            # The final scores of a hypothesis whose rival lost its beam at a tie may lie apart (compare/verdict.py).
+            assert beams > 1
+            token, behind = dropped(monkeypatch, weights, features.cpu(), best.tokens, beams)
+            assert behind < EPSILON["float16"] * (token + 1)
 
 
 @pytest.mark.gpu
