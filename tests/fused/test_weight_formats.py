@@ -3,7 +3,9 @@
 That is what parity means for a format: rounding is all that changes. On a CPU the kernels run in Triton's interpreter.
 """
 
-from typing import Any, ClassVar
+import importlib
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +25,6 @@ from tests.fused.test_device_decoder import (
 )  # fmt: skip
 from tests.tiny_whisper import tiny_features
 from whisper_speedup.compare.verdict import EPSILON
-from whisper_speedup.fused.beam_search import BeamSearch
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.launch import LaunchConfig
@@ -120,53 +121,34 @@ def test_the_model_that_was_given_stays_as_it_was(weights: WeightFormat) -> None
     assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
 
 
-class Followed(BeamSearch):
-    """The search, and by how much `wanted` was behind the last beam kept where it was dropped, after `token` tokens."""
-
-    wanted: ClassVar[list[int]] = []
-    token: ClassVar[int | None] = None
-    behind: ClassVar[float] = 0.0
-
-    def advance(self, logits: torch.Tensor) -> bool:
-        done = self.length - self.prompt_length
-        rows = self.sequences[:, :done].tolist()
-        scores = torch.log_softmax(logits.float(), dim=-1)
-        self.suppression.apply(scores, self.length, self.prompt_length, self.settings.min_length)
-        scores = scores.expand(len(rows), -1) + self.scores[:, None]
-        going_on = super().advance(logits)
-        before, after = Followed.wanted[:done], Followed.wanted[: done + 1]
-        kept = self.sequences[:, : done + 1].tolist()
-        if Followed.token is None and len(after) > done and before in rows and after not in kept:
-            Followed.token = done
-            Followed.behind = float(self.scores[-1] - scores[rows.index(before), after[-1]])
-        return going_on
-
-
 def dropped(
     monkeypatch: pytest.MonkeyPatch, weights: WeightFormat, features: torch.Tensor, tokens: list[int],
     beams: int = 5,
-) -> tuple[int, float]:  # fmt: skip
-    """After how many tokens, and by how much behind, the exact search of `case(beams)` drops a hypothesis."""
+) -> dict[str, Any]:  # fmt: skip
+    """Where the exact search of `case(beams)` drops a hypothesis: what benchmarks/left_beam.py says of it."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    left_beam = importlib.import_module("left_beam")
     model, arguments = case(beams)
     settings = decoding_settings(model, arguments, [START])
     exact = FusedWhisper(model, settings, torch.device("cpu"), torch.float32, weight_format=weights)
-    monkeypatch.setattr("whisper_speedup.fused.model.BeamSearch", Followed)
-    monkeypatch.setattr(Followed, "wanted", tokens)
-    monkeypatch.setattr(Followed, "token", None)
+    monkeypatch.setattr("whisper_speedup.fused.model.BeamSearch", left_beam.WatchedBeams)
+    monkeypatch.setattr(left_beam.Watched, "wanted", tokens)
+    monkeypatch.setattr(left_beam.Watched, "left", None)
     exact.generate(features)
-    assert Followed.token is not None
-    return Followed.token, Followed.behind
+    assert left_beam.Watched.left is not None
+    return left_beam.Watched.left
 
 
 def test_a_hypothesis_is_dropped_in_the_middle_at_a_tie(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the kernels found in fp16 for the thirteenth input, 0.07 a token worse in the end: a tie lost its beam."""
     features = tiny_features(12)
-    token, behind = dropped(monkeypatch, "fp8", features, [63, 270, 281, 281, 98, 281, 63, 265, 74, 73])
-    assert token == 2
-    assert 0 < behind < EPSILON["float16"] * (token + 1)
-    token, behind = dropped(monkeypatch, "fp8", features, [5, 270, 281])  # and this is no tie
-    assert token == 0
-    assert behind > EPSILON["float16"]
+    left = dropped(monkeypatch, "fp8", features, [63, 270, 281, 281, 98, 281, 63, 265, 74, 73])
+    assert left["token"] == 2
+    assert left["rounding"] == EPSILON["float16"] * 3
+    assert 0 < left["behind"] < left["rounding"]
+    left = dropped(monkeypatch, "fp8", features, [5, 270, 281])  # and this is no tie
+    assert left["token"] == 0
+    assert left["behind"] > left["rounding"] == EPSILON["float16"]
 
 
 @pytest.mark.gpu
@@ -184,8 +166,8 @@ def test_graphs_find_what_transformers_finds_with_rounded_weights(
         if shortfall(expected, features.cpu(), arguments, best) >= TIE[torch.float16]:
             # The final scores of a hypothesis whose rival lost its beam at a tie may lie apart (compare/verdict.py).
             assert beams > 1
-            token, behind = dropped(monkeypatch, weights, features.cpu(), best.tokens, beams)
-            assert behind < EPSILON["float16"] * (token + 1)
+            left = dropped(monkeypatch, weights, features.cpu(), best.tokens, beams)
+            assert left["behind"] < left["rounding"]
 
 
 @pytest.mark.gpu
