@@ -73,3 +73,14 @@ def multilingual_whisper(seed: int, **settings: Any) -> WhisperForConditionalGen
     for name, value in entries.items():  # update() takes only what the class declares
         setattr(model.generation_config, name, value)
     return model
+
+
+def varied_whisper(seed: int, **settings: Any) -> WhisperForConditionalGeneration:
+    """multilingual_whisper with weights that make its text vary, so that a small change of them shows in it."""
+    model = multilingual_whisper(seed, **settings)
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.model.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(torch.randn(parameter.shape, generator=chance) * 2 / parameter.shape[-1] ** 0.5)
+    return model

@@ -59,7 +59,7 @@ def test_the_whole_model_path_takes(arguments: dict[str, Any]) -> None:
         ({"suppress_tokens": [5]}, "suppress_tokens"), ({"eos_token_id": 5}, "eos_token_id"),
         ({"is_multilingual": True}, "is_multilingual"), ({"language": ["en"]}, "list"),
         ({"num_beams": torch.tensor(2)}, "num_beams is a Tensor"), ({"early_stopping": "often"}, "early_stopping"),
-        ({"max_new_tokens": 62}, "max_new_tokens is 62"), ({"language": "xx"}, "xx"),
+        ({"max_new_tokens": 62}, "`max_new_tokens` is 62"), ({"language": "xx"}, "xx"),
         ({"num_beams": 0}, "num_beams is 0"), ({"max_length": 0}, "max_length is 0"),
         ({"prompt_ids": []}, "prompt_ids"), ({"num_beams": 2.0}, "num_beams"),
         ({"force_unique_generate_call": True}, "force_unique_generate_call"),

@@ -71,7 +71,7 @@ class BatchDecoder:
         self.cross = torch.zeros(slots, 2 * layers, source_positions, width, device=device, dtype=dtype)
         self.keys = torch.zeros(layers, slots, positions, beams, width, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
-        self.residual = torch.zeros(rows, width, device=device)
+        self.residual = torch.zeros(rows, width, dtype=torch.float32, device=device)
         self.normed, self.query, self.attended, self.product = (
             torch.zeros(rows, width, device=device, dtype=dtype) for _ in range(4)
         )
@@ -80,9 +80,9 @@ class BatchDecoder:
         # The vocabulary's size is odd, and for a product that is no multiple of 8 columns wide cuBLAS takes six times
         # as long: so there are some columns more.
         self.projection = torch.nn.functional.pad(weights.projection.weight, (0, 0, 0, -size % 64))
-        self.logits = torch.zeros(rows, self.projection.shape[0], device=device)
+        self.logits = torch.zeros(rows, self.projection.shape[0], dtype=torch.float32, device=device)
         tiles = triton.cdiv(size, launch.candidates_block)
-        self.peak, self.norm = (torch.zeros(slots, tiles, ROWS, device=device) for _ in range(2))
+        self.peak, self.norm = (torch.zeros(slots, tiles, ROWS, dtype=torch.float32, device=device) for _ in range(2))
         self.candidates = torch.zeros(slots, tiles, ROWS, 2 * beams, device=device, dtype=torch.int64)
         self.state = BatchState(slots, positions, device)
         self.scratch = BatchCrossScratch(slots, weights.heads, width // weights.heads, launch.cross_shares, device)

@@ -41,7 +41,9 @@ class DeviceSlots:
         self.decoder = BatchDecoder(whisper.weights, settings, whisper.source_positions, slots, launch)
         # On a CPU encoder.py's weights are packed for it, and several utterances at once gain nothing.
         self.encoder = BatchEncoder(whisper.encoder) if self.timed else None
-        self.features = torch.zeros(self.together, whisper.mels, whisper.frames, device=self.device)
+        self.features = torch.zeros(
+            self.together, whisper.mels, whisper.frames, dtype=torch.float32, device=self.device
+        )
         shape = (self.together, whisper.source_positions, whisper.weights.embedding.shape[1])
         self.states = torch.zeros(shape, device=self.device, dtype=whisper.dtype)
         self.graphs: dict[tuple[str, int], torch.cuda.CUDAGraph] = {}

@@ -62,10 +62,10 @@ class BeamSearch:
         self.tokens = torch.zeros(beams, dtype=torch.int64, device=device)
         self.parents = torch.zeros(beams, dtype=torch.int64, device=device)
         # Only beam 0 counts at first, else all beams would hold the same tokens.
-        self.scores = torch.full((beams,), NEVER, device=device)
+        self.scores = torch.full((beams,), NEVER, dtype=torch.float32, device=device)
         self.scores[0] = 0.0
         self.sequences = torch.full((beams, room), settings.eos, dtype=torch.int64, device=device)
-        self.finished_scores = torch.full((beams,), NEVER, device=device)
+        self.finished_scores = torch.full((beams,), NEVER, dtype=torch.float32, device=device)
         self.finished_sequences = self.sequences.clone()
         self.finished_lengths = torch.zeros(beams, dtype=torch.int64, device=device)
         self.finished = torch.zeros(beams, dtype=torch.bool, device=device)

@@ -71,7 +71,7 @@ class DeviceDecoder:
         if isinstance(weights.layers, tuple):
             self.hidden = torch.zeros(ROWS, weights.layers[0].fc1.weight.shape[0], device=device, dtype=dtype)
         tiles = triton.cdiv(size, launch.vocabulary.block_n)
-        self.peak = torch.zeros(tiles, ROWS, device=device)
+        self.peak = torch.zeros(tiles, ROWS, dtype=torch.float32, device=device)
         self.norm = torch.zeros_like(self.peak)
         self.candidates = torch.zeros(tiles, ROWS, 2 * beams, device=device, dtype=torch.int64)
         self.state = BeamState(positions, device)

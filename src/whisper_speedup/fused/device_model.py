@@ -86,7 +86,7 @@ class DeviceWhisper:
     def _use(self, settings: DecodingSettings) -> None:
         self.settings = settings
         self.decoder = self._decoder(settings.max_total(0))
-        self.features = torch.zeros(1, self.mels, self.frames, device=self.device)
+        self.features = torch.zeros(1, self.mels, self.frames, dtype=torch.float32, device=self.device)
         self.prompt = torch.tensor(settings.prompt, dtype=torch.int32, device=self.device)
         self.prompt_length = len(settings.prompt)
         self.graphs: dict[str, torch.cuda.CUDAGraph] = {}

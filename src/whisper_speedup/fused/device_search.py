@@ -24,7 +24,7 @@ class DeviceSearch:
         self.always = rules & SUPPRESSED != 0
         self.at_begin = rules & SUPPRESSED_AT_BEGIN != 0
         self.end_of_text = rules & END_OF_TEXT != 0
-        self.peak = torch.zeros(1, ROWS, device=device)
+        self.peak = torch.zeros(1, ROWS, dtype=torch.float32, device=device)
         self.norm = torch.zeros_like(self.peak)
         self.candidates = torch.zeros(1, ROWS, 2 * settings.num_beams, dtype=torch.int64, device=device)
 

@@ -180,7 +180,7 @@ def pack_device_decoder(
         plain = (plain_layer(layer) for layer in decoder.layers)
         packed = pack_layers(one_launch.plan, layers, plain, decoder.layer_norm.weight, device, dtype)
     vocabulary, vocabulary_scale = matrix(projection)
-    zeros = torch.zeros(size, device=device)
+    zeros = torch.zeros(size, dtype=torch.float32, device=device)
     embedding = decoder.embed_tokens.weight
     if weight_format is not None:
         embedding = to(embedding)

@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, shown
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,28 @@ def decoding_settings(
                 f"the checkpoint's generation_config.json sets {key} to {value!r}, which the fused engine does not"
                 " serve: remove it there, or decode with the huggingface engine only."
             )
-    eos = config.eos_token_id
-    if isinstance(eos, list):
-        if len(eos) != 1:
-            raise UserError(
-                f"the checkpoint's generation_config.json names {len(eos)} end-of-text tokens, and the fused engine"
-                " serves one: keep one there."
-            )
-        eos = eos[0]
+    vocabulary = model.proj_out.weight.shape[0]
+    eos = token_ids(config.eos_token_id)
+    if len(eos) != 1 or not 0 <= eos[0] < vocabulary:
+        raise UserError(
+            f"the checkpoint's generation_config.json names {len(eos)} end-of-text tokens ({list(eos)}), and the fused"
+            f" engine serves one of its {vocabulary} tokens: name one there."
+        )
+    languages = token_ids(list((getattr(config, "lang_to_id", None) or {}).values()))
+    if None in prompt and not (languages and all(0 <= token < vocabulary for token in languages)):
+        raise UserError(
+            "the checkpoint's generation_config.json has no lang_to_id with tokens of its vocabulary, so the fused"
+            " engine cannot detect the language: name it in the profile (generation.language), or correct it there."
+        )
     positions = model.config.max_target_positions
     if len(prompt) >= positions:
         raise UserError(f"generation: the prompt fills all {positions} positions, so nothing can be decoded.")
     timestamps = getattr(config, "no_timestamps_token_id", None)
+
+    def inside(ids: Any) -> tuple[int, ...]:
+        """Those that are tokens: transformers passes over the others, a negative one too."""
+        return tuple(token for token in token_ids(ids) if 0 <= token < vocabulary)
+
     num_beams = arguments["num_beams"]
     return DecodingSettings(
         prompt=tuple(prompt),
@@ -105,11 +115,25 @@ def decoding_settings(
         min_length=arguments["min_length"],
         length_penalty=float(arguments.get("length_penalty", 1.0)),
         early_stopping=arguments.get("early_stopping", False),
-        eos=eos,
-        suppress=tuple(config.suppress_tokens or ()),
-        begin_suppress=tuple(config.begin_suppress_tokens or ()),
-        languages=tuple((getattr(config, "lang_to_id", None) or {}).values()),
-        timestamp_begin=timestamps + 1 if timestamps is not None else model.config.vocab_size + 1,
+        eos=eos[0],
+        suppress=inside(config.suppress_tokens),
+        begin_suppress=inside(config.begin_suppress_tokens),
+        languages=languages,
+        timestamp_begin=timestamps + 1 if timestamps is not None else vocabulary + 1,
         max_positions=positions,
         fixed_room=bool(arguments.get("max_new_tokens")),
     )
+
+
+def token_ids(value: Any) -> tuple[int, ...]:
+    """Token ids of a generation config as it may hold them: nothing, one, a list or a tensor. Raises UserError."""
+    if value is None:
+        return ()
+    ids = value.tolist() if hasattr(value, "tolist") else value
+    ids = list(ids) if isinstance(ids, list | tuple | set | range) else [ids]
+    ids = [one.item() if hasattr(one, "item") else one for one in ids]
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
+        raise UserError(
+            f"the checkpoint's generation_config.json names {shown(value)} where token ids belong: correct it."
+        )
+    return tuple(ids)

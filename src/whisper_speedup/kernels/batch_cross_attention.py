@@ -123,9 +123,9 @@ class BatchCrossScratch:
     def __init__(self, slots: int, heads: int, head_dim: int, shares: int, device: torch.device) -> None:
         count = slots * heads * shares * ROWS
         self.shares = shares
-        self.partial = torch.empty(count, triton.next_power_of_2(head_dim), device=device)
-        self.peak = torch.empty(count, device=device)
-        self.norm = torch.empty(count, device=device)
+        self.partial = torch.empty(count, triton.next_power_of_2(head_dim), dtype=torch.float32, device=device)
+        self.peak = torch.empty(count, dtype=torch.float32, device=device)
+        self.norm = torch.empty(count, dtype=torch.float32, device=device)
         self.arrived = torch.zeros(slots * heads, dtype=torch.int32, device=device)
 
 

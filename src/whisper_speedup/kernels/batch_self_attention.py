@@ -32,7 +32,7 @@ def batch_self_attention_reference(
     (slots,): y (slots * beams, d) fp32. Writes this step's keys and values."""
     slots, _, beams, d = keys.shape
     whole = (qkv.float() + offset.float()).view(slots, beams, 3, d)
-    result = torch.zeros(slots, beams, d, device=qkv.device)
+    result = torch.zeros(slots, beams, d, dtype=torch.float32, device=qkv.device)
     for slot in range(slots):
         start = int(position[slot])
         prompt = start < prompt_length

@@ -52,7 +52,7 @@ class BeamState:
 
         self.length, self.position, self.done = ints(1), ints(1), ints(1)
         self.tokens = ints(SLOTS)
-        self.scores = torch.zeros(SLOTS, device=device)
+        self.scores = torch.zeros(SLOTS, dtype=torch.float32, device=device)
         # What the host reads at the end lies together, for one copy into memory of its own.
         self.result = ints(4 * SLOTS + 2 * positions * SLOTS)
         scores, lengths, parents, tokens, history = self.result.split([SLOTS] * 4 + [2 * positions * SLOTS])

@@ -33,9 +33,9 @@ class BatchState:
         self.host_done = self.done  # what beam_update would tell the host comes from collect, with the result
         self.clock = torch.zeros(1, dtype=torch.int32, device=device)
         self.tokens = ints(SLOTS)
-        self.scores = torch.zeros(slots, SLOTS, device=device)
+        self.scores = torch.zeros(slots, SLOTS, dtype=torch.float32, device=device)
         self.history = ints(2, positions, SLOTS)
-        self.finished_scores = torch.zeros(slots, SLOTS, device=device)
+        self.finished_scores = torch.zeros(slots, SLOTS, dtype=torch.float32, device=device)
         self.finished_lengths, self.finished_parents, self.finished_tokens = ints(SLOTS), ints(SLOTS), ints(SLOTS)
         self.ancestry = ints(SLOTS, positions)
 

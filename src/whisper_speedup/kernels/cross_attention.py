@@ -111,9 +111,9 @@ class CrossAttentionScratch:
     def __init__(self, heads: int, head_dim: int, shares: int, device: torch.device) -> None:
         block_d = triton.next_power_of_2(head_dim)
         self.shares = shares
-        self.partial = torch.empty(heads * shares * ROWS, block_d, device=device)
-        self.peak = torch.empty(heads * shares * ROWS, device=device)
-        self.norm = torch.empty(heads * shares * ROWS, device=device)
+        self.partial = torch.empty(heads * shares * ROWS, block_d, dtype=torch.float32, device=device)
+        self.peak = torch.empty(heads * shares * ROWS, dtype=torch.float32, device=device)
+        self.norm = torch.empty(heads * shares * ROWS, dtype=torch.float32, device=device)
         self.arrived = torch.zeros(heads, dtype=torch.int32, device=device)
 
 

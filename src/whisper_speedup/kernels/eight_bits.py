@@ -45,7 +45,7 @@ def quantised(weight: torch.Tensor, weights: WeightFormat) -> EightBits:
     """W (N, K), floating point, rounded to a format, on its own device. A row of zeros has scale 1."""
     dtype = DTYPES[weights]
     values = torch.empty(weight.shape, dtype=dtype, device=weight.device)
-    scale = torch.empty(weight.shape[0], device=weight.device)
+    scale = torch.empty(weight.shape[0], dtype=torch.float32, device=weight.device)
     for first in range(0, weight.shape[0], ROWS_AT_ONCE):
         some = slice(first, first + ROWS_AT_ONCE)
         values[some], scale[some] = _rounded(weight[some].detach().float(), dtype)

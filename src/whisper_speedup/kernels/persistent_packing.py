@@ -24,7 +24,9 @@ class PackedLayers:
     def __init__(self, plan: Plan, layers: int, device: torch.device, dtype: torch.dtype) -> None:
         self.plan, self.layers = plan, layers
         self.packed = torch.zeros(plan.grid * layers * plan.layer_bytes // 2, device=device, dtype=dtype)
-        self.vectors = torch.zeros(plan.width + layers * (11 * plan.width + 2 * plan.ffn), device=device)
+        self.vectors = torch.zeros(
+            plan.width + layers * (11 * plan.width + 2 * plan.ffn), dtype=torch.float32, device=device
+        )
         self.places: dict[int, torch.Tensor] = {}
         self.filled = 0
 

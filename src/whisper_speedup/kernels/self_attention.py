@@ -26,7 +26,7 @@ def self_attention_reference(
 ) -> torch.Tensor:
     """query (rows, d), keys and values (positions, beams, d), ancestry (rows or more, positions); (rows, d) fp32."""
     rows, d = query.shape
-    result = torch.empty(rows, d, device=query.device)
+    result = torch.empty(rows, d, dtype=torch.float32, device=query.device)
     for row in range(rows):
         length = start + row + 1 if prompt else start + 1
         slots = ancestry[row, :length].long()

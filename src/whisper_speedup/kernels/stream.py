@@ -23,11 +23,13 @@ class Stream:
     """
 
     def __init__(self, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.residual = torch.zeros(ROWS, width, device=device)
+        self.residual = torch.zeros(ROWS, width, dtype=torch.float32, device=device)
         self.scaled = torch.zeros(ROWS, width, device=device, dtype=dtype)
-        self.sums = torch.zeros(2, max(triton.cdiv(width, 8), MOST_PARTS.value), ROWS, device=device)
+        self.sums = torch.zeros(
+            2, max(triton.cdiv(width, 8), MOST_PARTS.value), ROWS, dtype=torch.float32, device=device
+        )
         # Scratch for products that split K (linear_residual.py): at most 8 splits.
-        self.partial = torch.zeros(8 * triton.cdiv(width, 32) * 32 * ROWS, device=device)
+        self.partial = torch.zeros(8 * triton.cdiv(width, 32) * 32 * ROWS, dtype=torch.float32, device=device)
         self.arrived = torch.zeros(triton.cdiv(width, 8), dtype=torch.int32, device=device)
         self.parts = 1
         self.width = width

@@ -37,7 +37,7 @@ def vocabulary_reference(
     keep: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Best `keep` allowed logits (rows, keep), their tokens, and the log-sum-exp (rows,) over the whole vocabulary."""
-    bias = torch.zeros(embedding.shape[0], device=x.device)
+    bias = torch.zeros(embedding.shape[0], dtype=torch.float32, device=x.device)
     logits = norm_linear_reference(x, embedding, bias, gamma, beta, eps)
     best, tokens = logits.masked_fill(forbidden, float("-inf")).topk(keep, dim=-1)
     return best, tokens, logits.logsumexp(dim=-1)

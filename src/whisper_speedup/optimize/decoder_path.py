@@ -21,10 +21,11 @@ from transformers.models.whisper.modeling_whisper import WhisperDecoder
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.weights import LayerStack, pack_stack
 from whisper_speedup.optimize.served import Unserved, kernel_dtype, why_not, why_not_positions
+from whisper_speedup.optimize.stand_in import StandInDecoder, plain_forward, put_in, take_out
 from whisper_speedup.optimize.states import adopt, adoptable, store_behind
 from whisper_speedup.optimize.store import Store, rows_per_utterance
 from whisper_speedup.optimize.torch_store import TorchStore
-from whisper_speedup.optimize.watch import marks, why_changed
+from whisper_speedup.optimize.watch import Watch, why_changed
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,40 @@ class DecoderPath:
         self.counts: Counter[str] = Counter()
         self.last: PathTaken | None = None
         self.last_reason: str | None = None
+        self.trained = 0  # forwards in training mode or with gradients
+        self.watch = Watch(decoder)
         self._forget()
 
+    @property
+    def module(self) -> WhisperDecoder:
+        """The decoder that this serves."""
+        return self.decoder
+
     def _forget(self) -> None:
-        self.marks: list[Any] | None = None
         self.changed: str | None = None
         self.stack: LayerStack | None = None
         self.kernels: Any = None
+        self.weights = object()  # what a cache was filled with, as its owner
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle packs its own weights."""
-        left_out: dict[str, Any] = dict.fromkeys(("marks", "stack", "kernels", "lock"))
-        left_out |= {"warned": set(), "counts": Counter()}
-        return {**vars(self), **left_out}
+        return {"decoder": self.decoder, "launch": self.launch}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, lock=threading.Lock())
+        self.__init__(**state)  # type: ignore[misc]
 
     def install(self) -> None:
         """Put our forward in the place of the decoder's."""
-        self.decoder.forward = self.forward  # a bound method: it copies and pickles with the model
+        put_in(self.decoder, StandInDecoder, self)
 
     def remove(self) -> None:
         """Give the decoder its own forward back, and free the packed weights."""
-        del self.decoder.forward
+        take_out(self.decoder)
+        self.forget()
+
+    def forget(self) -> None:
+        """Look at the decoder again and pack it again before the next decode."""
+        self.watch.forget()
         self._forget()
 
     def forward(
@@ -97,6 +108,7 @@ class DecoderPath:
             )  # fmt: skip
         self.counts["decoder"] += 1
         self.last = PathTaken("decoder", None)
+        self.watch.rest()
         if kwargs.get("return_dict", getattr(self.decoder.config, "return_dict", True)) is False:
             return served.to_tuple()
         return served
@@ -109,9 +121,9 @@ class DecoderPath:
         if not unserved.quiet and unserved.reason not in self.warned:
             self.warned.add(unserved.reason)
             warnings.warn(
-                f"whisper_speedup: transformers' own decoder runs here, because {unserved.reason}.", stacklevel=6
+                f"whisper_speedup: transformers' own decoder runs here, because {unserved.reason}.", stacklevel=7
             )
-        return type(self.decoder).forward(self.decoder, **arguments)
+        return plain_forward(self.decoder)(**arguments)
 
     def new_store(self, encoder_states: torch.Tensor) -> Store | Unserved:
         """A store for encoder states (rows, positions, d)."""
@@ -128,7 +140,7 @@ class DecoderPath:
             return store
         if torch.is_autocast_enabled(self.decoder.device.type):
             return Unserved("autocast is on, and this call is not one for the kernels")
-        return TorchStore(self, self.packed(), encoder_states, beams)
+        return TorchStore(self.weights, self.packed(), encoder_states, beams)
 
     def _device_store(self, encoder_states: torch.Tensor) -> Store | None:
         """A store of the kernels, or None where they do not run; states of one utterance, all rows equal."""
@@ -141,7 +153,7 @@ class DecoderPath:
             return None
         from whisper_speedup.optimize.device_store import DeviceStore
 
-        return DeviceStore(self, kernels, buffers, encoder_states)
+        return DeviceStore(self.weights, kernels, buffers, encoder_states)
 
     def kernel_dtype(self) -> torch.dtype | None:
         """The type in which the Triton kernels would run now, or None where they do not."""
@@ -164,12 +176,18 @@ class DecoderPath:
 
     def look(self) -> str | None:
         """Look at the decoder: why it can't be served, or None. Weights that changed are forgotten."""
-        now = marks(self.decoder)
-        if self.marks != now:
+        if self.watch.look(self.trained):
             self._forget()
             self.changed = why_changed(self.decoder)
-            self.marks = now
         return self.changed
+
+    def settle(self) -> None:
+        """Forget the weights if the GPU has found meanwhile that they are not those that were packed; somebody who
+        trains makes the next look a thorough one."""
+        if self.watch.differs():
+            self._forget()
+        if self.decoder.training or torch.is_grad_enabled():
+            self.trained += 1
 
     def packed(self) -> LayerStack:
         """The decoder's weights as `look` has just seen them."""
@@ -191,12 +209,14 @@ def _serve(
     kwargs: dict[str, Any],
 ) -> BaseModelOutputWithPastAndCrossAttentions | Unserved:
     decoder = self.decoder
+    if not torch.compiler.is_compiling():
+        self.settle()
     unserved = why_not(decoder, input_ids, encoder_hidden_states, inputs_embeds, use_cache, kwargs)
     if unserved is not None or input_ids is None or encoder_hidden_states is None:
         return unserved or Unserved("tokens or encoder states are missing")
     store = store_behind(past_key_values)
-    if store is not None and store.owner is not self:
-        return Unserved("another decoder filled the cache")
+    if store is not None and store.owner is not self.weights:
+        return Unserved("another decoder filled the cache, or the weights have changed since")
     length = store.length if store is not None else 0
     unserved = why_not_positions(decoder, input_ids, length, attention_mask, position_ids)
     if unserved is not None:

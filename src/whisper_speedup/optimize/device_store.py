@@ -17,6 +17,7 @@ from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_deco
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.stream import ROWS
+from whisper_speedup.optimize.stand_in import plain_forward
 from whisper_speedup.optimize.store import States, same_within_utterances
 
 KEPT = 4  # sets of buffers: several numbers of rows, or several decodes of one number at a time
@@ -60,7 +61,7 @@ class Buffers:
         self.decoder = DeviceDecoder(kernels.weights, _no_search(rows, target), source, target, kernels.launch)
         self.state = self.decoder.state
         self.own = torch.arange(rows, dtype=torch.int32, device=self.state.tokens.device)[:, None]
-        self.states = torch.zeros(rows, kernels.decoder.config.d_model, device=self.own.device)
+        self.states = torch.zeros(rows, kernels.decoder.config.d_model, dtype=torch.float32, device=self.own.device)
         self.graph: torch.cuda.CUDAGraph | None = None
         self.holder: weakref.ref[DeviceStore] | None = None
 
@@ -180,8 +181,8 @@ class DeviceStore:
         rows = 1 if shared else self.rows
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         decoder, buffers = self.kernels.decoder, self.buffers
-        output = type(decoder).forward(
-            decoder, input_ids=tokens[:rows], encoder_hidden_states=encoder_states[:rows], past_key_values=cache,
+        output = plain_forward(decoder)(
+            input_ids=tokens[:rows], encoder_hidden_states=encoder_states[:rows], past_key_values=cache,
             use_cache=True, return_dict=True,
         )  # fmt: skip
         count = tokens.shape[1]

@@ -5,6 +5,7 @@ call to transformers' own loop. What is in force is worked out by transformers i
 """
 
 import inspect
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,16 @@ def read_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Asked | str:
 
 
 def settings_of(model: WhisperForConditionalGeneration, asked: Asked) -> DecodingSettings | str:
-    """The settings in force for a call that read_call let through, or why the fused engine does not serve them."""
+    """The settings in force for a call that read_call let through, or why the fused engine does not serve them: for
+    one, because transformers warns of them, which it shall do at each call."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        settings = _settings_of(model, asked)
+    warned = [one for one in told if one.category is UserWarning]
+    return f"transformers warns: {' '.join(str(warned[0].message).split())}" if warned else settings
+
+
+def _settings_of(model: WhisperForConditionalGeneration, asked: Asked) -> DecodingSettings | str:
     try:
         config, unused = model._prepare_generation_config(None, **asked.settings)
         if unused:
@@ -96,19 +106,23 @@ def settings_of(model: WhisperForConditionalGeneration, asked: Asked) -> Decodin
             name: getattr(config, name)
             for name in ("num_beams", "max_length", "max_new_tokens", "min_length", "length_penalty", "early_stopping")
         }
-        prompt = prompt_tokens(model, {**asked.prompt, "num_beams": 1})
+        for name, least in (("num_beams", 1), ("max_length", 1), ("min_length", 0)):
+            if type(arguments[name]) is not int or arguments[name] < least:
+                return f"{name} is {arguments[name]}"
+        if type(arguments["length_penalty"]) not in (int, float):
+            return f"length_penalty is {arguments['length_penalty']}"
+        if not isinstance(arguments["early_stopping"], bool) and arguments["early_stopping"] != "never":
+            return f"early_stopping is {arguments['early_stopping']}"
+        prompt = prompt_tokens(model, {**asked.prompt, **asked.settings})
+        if None in prompt and asked.features.shape[2] != 2 * model.config.max_source_positions:
+            return "the language is to be detected, and not in a whole window"
         room = arguments["max_new_tokens"]
         if room is not None:
             if room < 1 or room + len(prompt) > model.config.max_target_positions:
                 return f"max_new_tokens is {room}"
             arguments["max_length"] = room
-        for name, least in (("num_beams", 1), ("max_length", 1), ("min_length", 0)):
-            if type(arguments[name]) is not int or arguments[name] < least:
-                return f"{name} is {arguments[name]}"
-        if not isinstance(arguments["early_stopping"], bool) and arguments["early_stopping"] != "never":
-            return f"early_stopping is {arguments['early_stopping']}"
         return decoding_settings(model, arguments, prompt)
-    except (UserError, ValueError) as error:
+    except (UserError, ValueError, TypeError, RuntimeError) as error:
         return f"of this: {error}"
 
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import torch
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
+from whisper_speedup.optimize.stand_in import plain_type, state_of
 from whisper_speedup.optimize.watch import why_changed
 from whisper_speedup.optimize.whole_model import WholeModel
 
@@ -16,8 +18,8 @@ def optimize_model(model: WhisperForConditionalGeneration | WhisperDecoder) -> N
 
     Given a Whisper's decoder (`model.model.decoder`), replaces the decoder's forward. Given the whole model, replaces
     its `generate` too: where the arguments allow it, the whole decode runs here, beam search included. Weights may
-    change afterwards, but not through `.data`: call again then. Raises UserError for anything that is not a plain
-    transformers Whisper.
+    change afterwards, in whatever way: each call looks at them (watch.py). Raises UserError for anything that is not a
+    plain transformers Whisper.
     """
     decoder = _decoder(model)
     reason = why_changed(decoder)
@@ -67,21 +69,25 @@ def last_path(model: WhisperForConditionalGeneration | WhisperDecoder) -> PathTa
 
 def decoder_path(decoder: WhisperDecoder) -> DecoderPath | None:
     """What optimize_model put into a decoder, or None."""
-    found = getattr(vars(decoder).get("forward"), "__self__", None)
-    return found if isinstance(found, DecoderPath) else None
+    return state_of(decoder)
 
 
 def whole_model(model: Any) -> WholeModel | None:
     """What optimize_model put into a whole model, or None."""
-    found = getattr(vars(model).get("generate"), "__self__", None)
-    return found if isinstance(found, WholeModel) else None
+    return state_of(model) if isinstance(model, WhisperForConditionalGeneration) else None
 
 
 def _decoder(model: Any) -> WhisperDecoder:
     decoder = model.model.decoder if isinstance(model, WhisperForConditionalGeneration) else model
-    if type(decoder) is not WhisperDecoder:
-        raise UserError(
-            f"optimize_model takes a transformers WhisperForConditionalGeneration or its model.model.decoder, not a"
-            f" {type(model).__name__}: give it one of those."
-        )
-    return decoder
+    if plain_type(decoder) is WhisperDecoder:
+        return decoder
+    what = f"not a {type(model).__name__}" if decoder is model else f"and the decoder of this one is a {_name(decoder)}"
+    raise UserError(
+        "optimize_model takes a transformers WhisperForConditionalGeneration or its model.model.decoder,"
+        f" {what}: give it one of those."
+    )
+
+
+def _name(decoder: Any) -> str:
+    compiled = isinstance(decoder, torch._dynamo.eval_frame.OptimizedModule)
+    return "compiled module (torch.compile)" if compiled else type(decoder).__name__

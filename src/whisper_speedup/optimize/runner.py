@@ -91,7 +91,7 @@ def _on_kernels(
     def tell(line: str) -> None:
         if line not in decoder.warned:
             decoder.warned.add(line)
-            warnings.warn(f"whisper_speedup: {line}.", stacklevel=7)
+            warnings.warn(f"whisper_speedup: {line}.", stacklevel=8)
 
     device, eps = model.device, decoder.decoder.layer_norm.eps
     one_launch, _ = one_launch_or_why(model.config, settings, device, dtype, eps, tell)

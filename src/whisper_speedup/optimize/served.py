@@ -67,11 +67,11 @@ def kernel_dtype(decoder: WhisperDecoder) -> torch.dtype | None:
         return None
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    return dtype if dtype in (torch.float16, torch.bfloat16) and _runs_kernels(device) else None
+    return dtype if dtype in (torch.float16, torch.bfloat16) and runs_kernels(device) else None
 
 
 @cache
-def _runs_kernels(device: torch.device) -> bool:
+def runs_kernels(device: torch.device) -> bool:
     """Whether a GPU runs the kernels; where it could but Triton can't, one warning says why."""
     try:
         check_device(device)

@@ -1,10 +1,12 @@
 """Whether a module is still one that our arithmetic equals, and whether its weights are still those we packed.
 
-A user may train, cast, move or adapt a model between two calls of `generate`. `marks` is what a call can afford to
-look at: 910 modules and 1259 weights of a large-v2, on the host and before the GPU starts, so its loops are few and
-short. When it differs from last time, `why_changed` looks at everything.
+A user may train, cast, move or adapt a model between two calls of `generate`. `marks` sees what Python can see: 910
+modules and 1259 weights of a large-v2, on the host and before the GPU starts, so its loops are few and short. What is
+written behind Python's back (a fused optimizer, `.data`, NumPy over the same memory) the weights' content shows:
+fingerprint.py. When either differs from last time, `why_changed` looks at everything.
 """
 
+import time
 from operator import attrgetter
 from typing import Any
 
@@ -18,18 +20,84 @@ from transformers.models.whisper.modeling_whisper import (
     WhisperPositionalEmbedding,
 )
 
+from whisper_speedup.optimize.fingerprint import Fingerprint
+
 # What Whisper is made of. An adapter, a quantised or a parametrised module is of another type.
 PARTS = {
     WhisperDecoderLayer, WhisperEncoderLayer, WhisperAttention, WhisperPositionalEmbedding, torch.nn.ModuleList,
     torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm, torch.nn.Embedding, type(ACT2FN["gelu"]),
 }  # fmt: skip
+# What the forward of a part reads of it, besides weights and other parts.
+READ = {
+    torch.nn.LayerNorm: attrgetter("eps", "normalized_shape"),
+    WhisperAttention: attrgetter("scaling", "num_heads", "head_dim", "is_causal", "layer_idx"),
+    torch.nn.Conv1d: attrgetter("stride", "padding", "dilation", "groups", "padding_mode"),
+    torch.nn.Embedding: attrgetter("max_norm"),
+    WhisperPositionalEmbedding: attrgetter("max_norm"),
+}
+CONFIG = (
+    "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
+    "encoder_attention_heads", "decoder_attention_heads", "scale_embedding", "_attn_implementation",
+)  # fmt: skip
+# All compute the same attention. Another name is a function that somebody registered.
+ATTENTION = {
+    None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
+}  # fmt: skip
+CONVOLUTION = attrgetter("kernel_size", "padding", "dilation", "groups", "padding_mode")
 VERSION = attrgetter("_version")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+PAUSE_S = 0.1  # after so long a rest, all of the weights are read; within it, a sample of each
 
 
-def marks(module: torch.nn.Module) -> list[Any]:
-    """Changes when a weight is replaced, moved, cast or written to (but not when it is written to through `.data`),
-    when a module in it is replaced, hooked or given another forward, and with training mode."""
+class Watch:
+    """One module as it was at the last `look`."""
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        self.module = module
+        self.trained = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Take the module for changed at the next look."""
+        self.marks: list[Any] | None = None
+        self.fingerprint: Fingerprint | None = None
+        self.rest()
+
+    def rest(self) -> None:
+        """A pause begins."""
+        self.rested = time.monotonic()
+
+    def look(self, trained: int = 0) -> bool:
+        """Whether the module or its weights have changed since the last look, as far as the host knows by now: on a
+        GPU `differs` completes the answer, once the GPU has come so far. `trained`: how often somebody trained, as far
+        as we know; when that grows, all of the weights are read."""
+        weights: list[torch.Tensor] = []
+        now = marks(self.module, weights)
+        if self.marks != now:
+            self.forget()
+            self.marks = now
+            self.fingerprint = Fingerprint(weights) if readable(weights) else None
+            return True
+        if self.fingerprint is not None:
+            self.fingerprint.compare(trained != self.trained or time.monotonic() - self.rested > PAUSE_S)
+            self.trained = trained
+            if self.module.device.type == "cpu" and self.differs():
+                return self.look(trained)
+        return False
+
+    def differs(self) -> bool:
+        """Whether the weights' content at the last look was another than at the one before. On a GPU this waits for
+        the comparison: ask where the host has waited for later work already. The next look then starts over."""
+        if self.fingerprint is None or not self.fingerprint.differs():
+            return False
+        self.forget()
+        return True
+
+
+def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) -> list[Any]:
+    """Changes when a weight is replaced, moved, cast or written to by one of PyTorch's own operators, when a module in
+    it is replaced, hooked, given another forward or another setting, and with training mode. `weights`: filled with
+    the module's."""
     modules, states = [module], []
     for one in modules:  # grows meanwhile
         state = vars(one)
@@ -41,10 +109,17 @@ def marks(module: torch.nn.Module) -> list[Any]:
         for number, state in enumerate(states)
         if state["_forward_hooks"] or state["_forward_pre_hooks"] or state["_backward_hooks"]
     ]
-    weights = [weight for state in states for weight in state["_parameters"].values() if weight is not None]
-    training, forward = [state["training"] for state in states], ["forward" in state for state in states]
-    return [list(map(type, modules)), training, forward, hooks, list(map(torch.Tensor.data_ptr, weights)),
-            _versions(weights)]  # fmt: skip
+    found = [weight for state in states for weight in state["_parameters"].values() if weight is not None]
+    types = list(map(type, modules))
+    settings = [read(one) for read, one in zip(map(READ.get, types), modules, strict=True) if read is not None]
+    # A module that torch.compile made has no "training" among its own attributes.
+    training, forward = [state.get("training") for state in states], ["forward" in state for state in states]
+    config = getattr(module, "config", None)
+    configured = [getattr(config, name, None) for name in CONFIG]
+    if weights is not None:
+        weights += found
+    return [types, training, forward, hooks, settings, configured, list(map(torch.Tensor.data_ptr, found)),
+            _versions(found)]  # fmt: skip
 
 
 def _versions(weights: list[torch.Tensor]) -> list[int]:
@@ -62,24 +137,63 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return f"the activation function is {config.activation_function}"
     if getattr(config, "is_causal", None) is False:
         return "the configuration turns the causal mask off"
+    if config._attn_implementation not in ATTENTION:
+        return f"the attention is {config._attn_implementation}"
     for name, module in model.named_modules():
         if module is model:
             continue
-        if type(module) not in PARTS:
-            return f"{name} is a {type(module).__name__}"
+        reason = _why_not_plain(module)
+        if reason is not None:
+            return f"{name} {reason}"
         if "forward" in vars(module):
             return f"something replaced the forward of {name}"
         if hooked(module):
             return f"there is a hook on {name}"
         if module.training:
             return f"{name} is in training mode"
+    if len({module.eps for module in model.modules() if type(module) is torch.nn.LayerNorm}) > 1:
+        return "its layer norms differ in eps"
     weights = list(model.parameters())
     devices, dtypes = {weight.device for weight in weights}, {weight.dtype for weight in weights}
     if len(devices) != 1 or next(iter(devices)).type not in ("cpu", "cuda"):
         return "its weights are not all on the CPU or on one NVIDIA GPU"
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         return "its weights are not all float32, float16 or bfloat16"
+    if not readable(weights):
+        return "its weights are not plain dense tensors"
     return None
+
+
+def _why_not_plain(module: Any) -> str | None:
+    """What sets a part apart from the one that Whisper's configuration makes, or None."""
+    kind = type(module)
+    if kind not in PARTS:
+        return f"is a {kind.__name__}"
+    if kind is WhisperAttention and module.scaling != module.head_dim**-0.5:
+        return f"scales by {module.scaling}"
+    if kind is WhisperAttention and module.num_heads * module.head_dim != module.embed_dim:
+        return f"has {module.num_heads} heads of {module.head_dim} for a width of {module.embed_dim}"
+    if kind is torch.nn.LayerNorm and (module.weight is None or module.bias is None):
+        return "has no weight or no bias"
+    if kind is torch.nn.Conv1d and CONVOLUTION(module) != ((3,), (1,), (1,), 1, "zeros"):
+        return "is another convolution than Whisper's"
+    if isinstance(module, torch.nn.Embedding) and module.max_norm is not None:
+        return "has a largest norm"
+    return None
+
+
+def readable(weights: list[torch.Tensor]) -> bool:
+    """Whether the bytes of all weights can be read where `data_ptr` says."""
+    try:
+        return all(
+            type(weight) in (torch.Tensor, torch.nn.Parameter)
+            and weight.device.type in ("cpu", "cuda")
+            and weight.dtype in DTYPES
+            and torch.ops.aten.is_non_overlapping_and_dense(weight)
+            for weight in weights
+        )
+    except (NotImplementedError, RuntimeError):
+        return False
 
 
 def hooked(module: torch.nn.Module) -> bool:

@@ -1,7 +1,6 @@
 """The `generate` that `optimize_model` puts in the place of a whole Whisper's: the fused engine where it does exactly
 what the call asks for, else transformers' own loop over the optimised decoder."""
 
-import functools
 import threading
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
 from whisper_speedup.optimize.runner import Runner, make_runner, runner_dtype, why_no_runner, why_not_served
-from whisper_speedup.optimize.watch import hooked, marks, why_changed
+from whisper_speedup.optimize.stand_in import StandInModel, plain_generate, plain_type, put_in, take_out
+from whisper_speedup.optimize.watch import Watch, hooked, why_changed
 
 KEPT = 4  # settings whose buffers (and, on a GPU, graphs) are kept
 KNOWN = 32  # calls whose settings are remembered
@@ -40,44 +40,52 @@ class WholeModel:
         self.model, self.decoder = model, decoder
         self.last: PathTaken | None = None
         self.lock = threading.RLock()  # a runner's buffers serve one call at a time
+        self.watch = Watch(model)
         self._forget()
 
+    @property
+    def module(self) -> WhisperForConditionalGeneration:
+        """The model that this serves."""
+        return self.model
+
     def _forget(self) -> None:
-        self.marks: list[Any] | None = None
         self.changed: str | None = None
+        self.replaced: list[str] = []
         self.runners: OrderedDict[DecodingSettings, Runner] = OrderedDict()
         self.known: OrderedDict[tuple[str, str], DecodingSettings | str] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy or a pickle makes its own runners."""
-        return {**vars(self), "marks": None, "runners": OrderedDict(), "known": OrderedDict(), "lock": None}
+        return {"model": self.model, "decoder": self.decoder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, lock=threading.RLock())
+        self.__init__(**state)  # type: ignore[misc]
 
     def install(self) -> None:
         """Put our `generate` in the place of the model's."""
-        self.model.generate = self.generate  # a bound method: it copies and pickles with the model
+        put_in(self.model, StandInModel, self)
 
     def remove(self) -> None:
         """Give the model its own `generate` back, and free what was made for it."""
-        del self.model.generate
+        take_out(self.model)
+        self.watch.forget()
         self._forget()
 
-    @functools.wraps(WhisperForConditionalGeneration.generate)
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """What WhisperForConditionalGeneration.generate returns for the same arguments."""
         choice = self.choose(args, kwargs)
-        if choice.features is not None and choice.settings is not None:
+        while choice.features is not None and choice.settings is not None:
             try:
                 with self.lock, giving_up_told(self._gave_up, INSTEAD):
                     tokens = self.runner(choice.settings).generate(choice.features).tokens
-                self.last = choice.taken
-                return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+                    if not self._stale():
+                        self.last = choice.taken
+                        return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+                choice = self.choose(args, kwargs)
             except NotANumberError:  # whatever transformers makes of it
                 choice = Choice(PathTaken("decoder", "the model's output is not a number"))
         before = Counter(self.decoder.counts)
-        result = type(self.model).generate(self.model, *args, **kwargs)
+        result = plain_generate(self.model)(*args, **kwargs)
         ran = self.decoder.counts - before
         self.last = choice.taken
         if ran["original"] or not ran["decoder"]:  # a quiet pass beside ours, as language detection is, does not count
@@ -124,17 +132,30 @@ class WholeModel:
     def _look(self) -> str | None:
         """Look at the model: why the fused engine can't stand for it, or None. What its weights made is forgotten
         when they change."""
-        now = [*marks(self.model), *replaced(self.model)]
-        if self.marks != now:
+        now = replaced(self.model)
+        if self.watch.look(self.decoder.trained) or now != self.replaced:
             self._forget()
+            self.decoder.forget()
             self.changed = _why_changed(self.model) or self.decoder.look()
-            self.marks = now
+            self.replaced = now
         return self.changed
+
+    def _stale(self) -> bool:
+        """After a decode: whether the model's weights were others, as the GPU knows by now; then ours are forgotten."""
+        stale = self.watch.differs()
+        if stale:
+            self._forget()
+            self.decoder.forget()
+        self.watch.rest()
+        return stale
 
     def _settings(self, asked: Asked) -> DecodingSettings | str:
         config = self.model.generation_config
         forced = getattr(self.model.config, "forced_decoder_ids", None)
-        key = repr((sorted(asked.settings.items()), sorted(asked.prompt.items()))), repr((vars(config), forced))
+        # A tensor's repr leaves most of a long one out.
+        entries = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in vars(config).items()}
+        called = sorted(asked.settings.items()), sorted(asked.prompt.items()), asked.features.shape[2]
+        key = repr(called), repr((entries, forced))
         if key not in self.known:
             self.known[key] = settings_of(self.model, asked)
             if len(self.known) > KNOWN:
@@ -143,14 +164,14 @@ class WholeModel:
 
 
 def replaced(model: torch.nn.Module) -> list[str]:
-    """Methods of the model that something has replaced on the object itself; `generate` is ours."""
+    """Methods of the model that something has replaced on the object itself."""
     return [name for name, value in vars(model).items() if callable(value) and hasattr(type(model), name)]
 
 
 def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
     """Why the model around the decoder is not a plain one, or None."""
-    if type(model) is not WhisperForConditionalGeneration:
-        return f"the model is a {type(model).__name__}"
+    if plain_type(model) is not WhisperForConditionalGeneration:
+        return f"the model is a {plain_type(model).__name__}"
     inner, projection = model.model, model.proj_out
     for name, module in (("the model", model), ("its encoder", inner.encoder), ("proj_out", projection)):
         if module.training:
@@ -159,14 +180,12 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
                          ("model.decoder", inner.decoder), ("proj_out", projection)):  # fmt: skip
         if hooked(module):
             return f"there is a hook on {name}"
-        others = [method for method in replaced(module) if (name, method) not in OURS]
-        if others:
-            return f"something replaced {others[0]} of {name}"
+        if replaced(module):
+            return f"something replaced {replaced(module)[0]} of {name}"
     if type(projection) is not torch.nn.Linear or projection.bias is not None:
         return "proj_out is not a plain product"
     if projection.weight.dtype != model.dtype or projection.weight.device != model.device:
         return "proj_out is of another type or on another device"
+    if projection.weight.shape != inner.decoder.embed_tokens.weight.shape:
+        return "proj_out is of another shape than the embedding"
     return why_changed(inner.encoder)
-
-
-OURS = {("the model", "generate"), ("model.decoder", "forward")}

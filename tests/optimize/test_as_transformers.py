@@ -1,0 +1,188 @@
+"""Calls whose answer transformers works out in a way of its own: prompts, suppressed tokens, ends, copies, parts."""
+
+import copy
+import warnings
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from tiny_whisper import tiny_features, varied_whisper
+from transformers import WhisperForConditionalGeneration
+from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
+
+from whisper_speedup import last_path, optimize_model
+from whisper_speedup.errors import UserError
+from whisper_speedup.optimize.public import decoder_path, whole_model
+
+Model = WhisperForConditionalGeneration
+
+
+def pair(seed: int = 1, **entries: Any) -> tuple[Model, Model]:
+    """A plain model and an optimised one, with these entries in the generation config (None takes one out)."""
+    models = varied_whisper(seed), varied_whisper(seed)
+    for model in models:
+        for name, value in entries.items():
+            setattr(model.generation_config, name, value)
+            if value is None and name == "lang_to_id":
+                delattr(model.generation_config, name)
+    optimize_model(models[1])
+    return models
+
+
+def answer(model: Model, seed: int = 1, frames: int = 40, **arguments: Any) -> Any:
+    """The tokens, or what was raised."""
+    try:
+        return model.generate(tiny_features(seed)[:, :, :frames], **arguments).tolist()
+    except Exception as error:  # the type and the text are compared
+        return type(error).__name__, str(error)
+
+
+FORCED = [None, [(1, 21), (2, 30), (3, 75)], [(1, None), (2, 31)], [(1, 22)]]
+ASKED: list[dict[str, Any]] = [{}, {"task": "translate"}, {"language": "fr"}, {"language": "de", "task": "transcribe"}]
+
+
+@pytest.mark.parametrize("forced", FORCED, ids=str)
+@pytest.mark.parametrize("languages", [{"<|en|>": 20, "<|fr|>": 21, "<|de|>": 22}, {}, None], ids=["three", "{}", "no"])
+def test_the_prompt(forced: Any, languages: Any) -> None:
+    for multilingual, asked in product((True, False), ASKED):
+        for entries in ({}, asked):  # named in the call, or in the generation config
+            plain, ours = pair(forced_decoder_ids=forced, lang_to_id=languages, is_multilingual=multilingual, **entries)
+            arguments = {} if entries else asked
+            expected = answer(plain, num_beams=2, **arguments)
+            assert answer(ours, num_beams=2, **arguments) == expected, (multilingual, asked, arguments)
+
+
+@pytest.mark.parametrize("entry", ["suppress_tokens", "begin_suppress_tokens"])
+@pytest.mark.parametrize(
+    "ids", [[-1], [-1, 97, 5000, 91], torch.tensor([91, 87, 40]), (91, 87), [], [91, 91], torch.tensor([-1])], ids=str
+)  # fmt: skip
+def test_suppressed_tokens(entry: str, ids: Any) -> None:
+    for seed in range(3):
+        plain, ours = pair(seed, **{entry: ids})
+        assert answer(ours, language="en", num_beams=3) == answer(plain, language="en", num_beams=3)
+        assert last_path(ours).path == "whole model"
+
+
+def test_a_long_tensor_of_suppressed_tokens_that_changes_in_its_middle() -> None:
+    plain, ours = pair(suppress_tokens=torch.arange(2000) + 1000)
+    for _ in range(2):
+        assert answer(ours, language="en") == answer(plain, language="en")
+        for model in (plain, ours):
+            model.generation_config.suppress_tokens[600:1400] = torch.arange(800) % 97 // 2
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"eos_token_id": None}, {"eos_token_id": None, "pad_token_id": None}, {"eos_token_id": [1, 40]},
+        {"eos_token_id": torch.tensor(1)}, {"eos_token_id": torch.tensor([1])}, {"eos_token_id": 5000},
+        {"eos_token_id": [1], "pad_token_id": 1}, {"eos_token_id": -1, "pad_token_id": -1}, {"length_penalty": None},
+        {"early_stopping": None}, {"num_beams": None}, {"max_length": None}, {"min_length": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_ends_and_limits(entries: dict[str, Any]) -> None:
+    for beams in (1, 3):
+        plain, ours = pair(**entries)
+        arguments = {"language": "en", "max_new_tokens": 12} | ({} if "num_beams" in entries else {"num_beams": beams})
+        assert answer(ours, **arguments) == answer(plain, **arguments)
+
+
+@pytest.mark.parametrize("penalty", [None, 0, -1.0, 2])
+def test_length_penalties(penalty: Any) -> None:
+    plain, ours = pair()
+    arguments = {"language": "en", "num_beams": 3, "length_penalty": penalty}
+    assert answer(ours, **arguments) == answer(plain, **arguments)
+
+
+@pytest.mark.parametrize("frames", [40, 39, 20, 1])
+@pytest.mark.parametrize("asked", [{}, {"language": "en"}], ids=["detected", "named"])
+def test_a_short_window(frames: int, asked: dict[str, Any]) -> None:
+    plain, ours = pair()
+    assert answer(ours, frames=frames, **asked) == answer(plain, frames=frames, **asked)
+
+
+def test_transformers_warning_of_lengths_that_cannot_be_comes_each_time() -> None:
+    plain, ours = pair()
+    for _ in range(2):
+        for model in (plain, ours):
+            with pytest.warns(UserWarning, match="Unfeasible length constraints"):
+                model.generate(tiny_features(1), language="en", min_length=30, max_length=10)
+    assert "Unfeasible" in last_path(ours).reason
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_another_default_type(beams: int) -> None:
+    plain, ours = pair()
+    features, arguments = tiny_features(1), {"language": "en", "num_beams": beams}
+    expected = plain.generate(features, **arguments)
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert torch.equal(ours.generate(features, **arguments), expected)
+        assert last_path(ours).path == "whole model"
+        assert torch.equal(ours.generate(features, min_new_tokens=0, **arguments), expected)
+        assert last_path(ours).path == "decoder"
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_shallow_copy_has_settings_of_its_own() -> None:
+    plain, ours = pair()
+    for model in (plain, ours):
+        answer(model, language="en")
+    for model in (plain, ours):
+        other = copy.copy(model)
+        other.generation_config = copy.deepcopy(model.generation_config)
+        other.generation_config.suppress_tokens = list(range(40, 97))
+        model.other = [other]  # a list: no submodule
+    assert answer(ours.other[0], language="en") == answer(plain.other[0], language="en")
+    assert answer(ours, language="en") == answer(plain, language="en") != answer(plain.other[0], language="en")
+    assert whole_model(ours.other[0]) is None
+
+
+def test_a_replica_of_data_parallel_runs_its_own_weights() -> None:
+    plain, ours = pair()
+    tokens, states = torch.tensor([[2, 20, 30]]), torch.randn(1, 20, 32, generator=torch.Generator().manual_seed(1))
+    replicas = []
+    for model in (plain, ours):
+        replica = model.model.decoder._replicate_for_data_parallel()
+        replica._modules = {**replica._modules, "layer_norm": torch.nn.LayerNorm(32, eps=0.7)}
+        replicas.append(replica)
+    with torch.no_grad():
+        one, other = (replica(tokens, encoder_hidden_states=states)[0] for replica in replicas)
+    assert torch.equal(one, other)
+    assert decoder_path(replicas[1]) is None
+
+
+def test_a_compiled_encoder() -> None:
+    plain, ours = pair()
+    for model in (plain, ours):
+        model.model.encoder = torch.compile(model.model.encoder, backend="eager")
+    for _ in range(2):
+        assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
+    assert "model.encoder" in last_path(ours).reason
+
+
+def test_a_compiled_decoder_is_refused_in_one_sentence_that_names_it() -> None:
+    model = varied_whisper(1)
+    model.model.decoder = torch.compile(model.model.decoder, backend="eager")
+    with pytest.raises(UserError, match=r"decoder of this one is a compiled module \(torch.compile\)"):
+        optimize_model(model)
+
+
+def test_an_optimised_object_goes_by_its_class_name() -> None:
+    """transformers finds output capture by it, pipelines choose by it, and a checkpoint's config names it."""
+    plain, ours = pair()
+    for one, other in ((plain, ours), (plain.model.decoder, ours.model.decoder)):
+        assert str(type(one)) == str(type(other))
+        assert isinstance(other, type(one))
+        assert str(type(other)) in _CAN_RECORD_REGISTRY
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        states = torch.zeros(1, 20, 32)
+        shown = [
+            model.model.decoder(torch.tensor([[2]]), encoder_hidden_states=states, output_hidden_states=True)
+            for model in (plain, ours)
+        ]
+    assert len(shown[0].hidden_states) == len(shown[1].hidden_states) == 3

@@ -1,0 +1,250 @@
+"""Weights and settings that change between two calls of `generate`, in the ways that PyTorch and its users have.
+
+Each change is made to an optimised model that has decoded before, and to a plain one: both must say the same after it.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny_whisper import tiny_features, varied_whisper
+from torch.nn.utils import prune
+from transformers import WhisperForConditionalGeneration
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from whisper_speedup import last_path, optimize_model
+from whisper_speedup.optimize import fingerprint, watch
+
+Model = WhisperForConditionalGeneration
+ARGUMENTS: dict[str, Any] = {"language": "en", "task": "transcribe", "num_beams": 3}
+
+
+def matrix(model: Model) -> torch.nn.Parameter:
+    return model.model.decoder.layers[1].fc1.weight
+
+
+def noise_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5))
+
+
+def trained(optimizer: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[[Model], None]:
+    """One step, so large that the text changes. `fused`: the kernel that PyTorch's counters do not see."""
+
+    def change(model: Model) -> None:
+        model.train()
+        steps = optimizer(model.parameters(), **options)
+        labels = torch.tensor([[2, 20, 30, 75, 40, 41, 42, 1]])
+        model(input_features=tiny_features(1), labels=labels).loss.backward()
+        steps.step()
+        steps.zero_grad()
+        model.eval()
+
+    return change
+
+
+def stepped_in_eval(model: Model) -> None:
+    """Gradients that came another way: no forward of ours in training mode."""
+    for parameter in model.parameters():
+        parameter.grad = noise_like(parameter)
+    torch.optim.AdamW(model.parameters(), lr=0.2, fused=True).step()
+
+
+def data_added(model: Model) -> None:
+    for parameter in model.parameters():
+        parameter.data.add_(noise_like(parameter))
+
+
+def data_replaced(model: Model) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data + noise_like(parameter)
+
+
+def averaged(model: Model) -> None:
+    """An exponential moving average, as trainers keep one, swapped in."""
+    average = torch.optim.swa_utils.AveragedModel(
+        copy.deepcopy(varied_whisper(8)), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5)
+    )
+    average.update_parameters(varied_whisper(9))
+    for one, other in zip(model.parameters(), average.module.parameters(), strict=True):
+        one.data.copy_(other.data)
+
+
+def written_by_numpy(model: Model) -> None:
+    array = matrix(model).detach().numpy()
+    array[:] = -array
+
+
+def swapped(model: Model) -> None:
+    torch.utils.swap_tensors(matrix(model), torch.nn.Parameter(noise_like(matrix(model))))
+
+
+def another_storage(model: Model) -> None:
+    with torch.no_grad():
+        matrix(model).set_(noise_like(matrix(model)))
+
+
+def from_a_vector(model: Model) -> None:
+    torch.nn.utils.vector_to_parameters(
+        torch.nn.utils.parameters_to_vector(varied_whisper(7).parameters()), model.parameters()
+    )
+
+
+def loaded(model: Model) -> None:
+    model.load_state_dict(varied_whisper(7).state_dict())
+
+
+def loaded_by_assignment(model: Model) -> None:
+    model.load_state_dict(varied_whisper(7).state_dict(), assign=True)
+
+
+def pruned(model: Model) -> None:
+    for layer in model.model.decoder.layers:
+        prune.l1_unstructured(layer.encoder_attn.v_proj, "weight", amount=0.9)
+
+
+def pruned_for_good(model: Model) -> None:
+    pruned(model)
+    for layer in model.model.decoder.layers:
+        prune.remove(layer.encoder_attn.v_proj, "weight")
+
+
+def another_eps(model: Model) -> None:
+    model.model.decoder.layers[0].self_attn_layer_norm.eps = 0.5
+
+
+def another_eps_everywhere(model: Model) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = 0.5
+
+
+def another_scaling(model: Model) -> None:
+    model.model.decoder.layers[0].self_attn.scaling *= 40
+
+
+def other_attention(model: Model) -> None:
+    """A function that a user registered."""
+
+    def uniform(module: Any, query: Any, key: Any, value: torch.Tensor, *_: Any, **__: Any) -> Any:
+        return value.mean(2, keepdim=True).expand(query.shape).transpose(1, 2), None
+
+    ALL_ATTENTION_FUNCTIONS.register("uniform", uniform)
+    model.config._attn_implementation = "uniform"
+
+
+CHANGES: dict[str, Callable[[Model], None]] = {
+    **{
+        f"{optimizer.__name__}, {name}": trained(optimizer, lr=0.3, **options)
+        for optimizer in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
+        for name, options in (("fused", {"fused": True}), ("foreach", {"foreach": True}))
+    },
+    **{
+        change.__name__: change
+        for change in (
+            stepped_in_eval, data_added, data_replaced, averaged, written_by_numpy, swapped, another_storage,
+            from_a_vector, loaded, loaded_by_assignment, pruned, pruned_for_good, another_eps, another_eps_everywhere,
+            another_scaling, other_attention,
+        )
+    },
+}  # fmt: skip
+
+
+def a_few_values(model: Model) -> None:
+    """In places that the sample passes over."""
+    words = fingerprint.words_of(matrix(model), 4)
+    sampled = set(range(0, words.numel(), fingerprint.sample_stride(matrix(model).shape)))
+    unseen = [place for place in range(words.numel()) if place not in sampled][:40]
+    matrix(model).data.view(-1)[unseen] = 9.0
+
+
+def same_after(change: Callable[[Model], None], whole: bool) -> None:
+    ours, plain = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours if whole else ours.model.decoder)
+    features = [tiny_features(seed) for seed in range(2)]
+    before = [ours.generate(one, **ARGUMENTS) for one in features]
+    for model in (ours, plain):
+        change(model)
+    found = [ours.generate(one, **ARGUMENTS) for one in features]
+    expected = [plain.generate(one, **ARGUMENTS) for one in features]
+    assert all(map(torch.equal, expected, found))
+    assert not all(map(torch.equal, expected, before)), "the change is one that the text shows"
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes every model for one that is too large to be read as a whole in each call."""
+    monkeypatch.setitem(fingerprint.SMALL, "cpu", 0)
+    monkeypatch.setattr(watch, "PAUSE_S", float("inf"))
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_sample_of_the_weights_shows(change: Callable[[Model], None]) -> None:
+    same_after(change, whole=True)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("name", ["AdamW, fused", "data_added", "written_by_numpy", "another_eps", "another_scaling"])
+def test_and_where_the_decoder_alone_is_optimised(name: str) -> None:
+    same_after(CHANGES[name], whole=False)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+def test_a_few_values_of_a_small_model_are_seen_at_once(whole: bool) -> None:
+    same_after(a_few_values, whole)
+
+
+@pytest.mark.usefixtures("large")
+def test_a_few_values_are_seen_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = varied_whisper(1)
+    optimize_model(model)
+    before = model.generate(tiny_features(1), **ARGUMENTS)
+    a_few_values(model)
+    assert torch.equal(model.generate(tiny_features(1), **ARGUMENTS), before)
+    monkeypatch.setattr(watch, "PAUSE_S", 0)
+    plain = varied_whisper(1)
+    a_few_values(plain)
+    assert torch.equal(model.generate(tiny_features(1), **ARGUMENTS), plain.generate(tiny_features(1), **ARGUMENTS))
+
+
+@pytest.mark.usefixtures("large")
+def test_and_at_once_after_a_forward_with_gradients() -> None:
+    model, plain = varied_whisper(1), varied_whisper(1)
+    optimize_model(model)
+    model.generate(tiny_features(1), **ARGUMENTS)
+    model(input_features=tiny_features(1), decoder_input_ids=torch.tensor([[2, 20]]))
+    for one in (model, plain):
+        a_few_values(one)
+    assert torch.equal(model.generate(tiny_features(1), **ARGUMENTS), plain.generate(tiny_features(1), **ARGUMENTS))
+
+
+def test_an_unchanged_model_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = varied_whisper(1)
+    optimize_model(model)
+    model.generate(tiny_features(1), **ARGUMENTS)
+    monkeypatch.setattr("whisper_speedup.optimize.whole_model.make_runner", lambda *_: pytest.fail("packed again"))
+    for _ in range(3):
+        model.generate(tiny_features(1), **ARGUMENTS)
+    assert last_path(model).path == "whole model"
+
+
+def test_a_cache_whose_weights_changed_goes_on_in_transformers() -> None:
+    """Keys and values stay what they were, and the layers are today's."""
+    ours, plain = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours.model.decoder)
+    states, tokens = torch.randn(1, 20, 32, generator=torch.Generator().manual_seed(1)), torch.tensor([[2, 20]])
+    results = []
+    for model in (ours, plain):
+        decoder = model.model.decoder
+        with torch.no_grad():
+            first = decoder(input_ids=tokens, encoder_hidden_states=states, use_cache=True)
+            data_added(model)
+            model.generate(tiny_features(1), **ARGUMENTS)  # packs what is there now
+            cache = first.past_key_values
+            second = decoder(
+                input_ids=tokens[:, :1], encoder_hidden_states=states, past_key_values=cache, use_cache=True
+            )
+        results.append(second.last_hidden_state)
+    torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=1e-4)
