@@ -21,6 +21,7 @@ from whisper_speedup.kernels import (
     beam_update,
     bias_gelu,
     collect,
+    content_hash,
     cross_attention,
     cross_layout,
     embed,
@@ -81,9 +82,9 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
     """Every kernel with launches of large-v2's shapes; `programmatic` adds dependent launch, which Hopper has."""
     recorders = {}
     modules = [
-        add_norm, batch_cross_attention, batch_self_attention, beam_update, bias_gelu, collect, cross_attention,
-        cross_layout, embed, linear_residual, norm_linear, norm_qkv, residual_norm, row_candidates, self_attention,
-        vocabulary,
+        add_norm, batch_cross_attention, batch_self_attention, beam_update, bias_gelu, collect, content_hash,
+        cross_attention, cross_layout, embed, linear_residual, norm_linear, norm_qkv, residual_norm, row_candidates,
+        self_attention, vocabulary,
     ]  # fmt: skip
     for module, name in [
         *((module, module.__name__.rsplit(".", 1)[1]) for module in modules),
@@ -148,6 +149,8 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
         residual_norm.residual_norm(half(1500, d), bias, 64504.0, half(d), half(d), 1e-5)
     for weights in (torch.int8, torch.float8_e4m3fn) if programmatic else (torch.int8,):
         eight_bits(dtype, weights, programmatic)
+    for word in (torch.int16, torch.int32):
+        content_hash.content_hash(content_hash.chunks_of([torch.zeros(9, dtype=word)], [1]))
     batch(dtype)
     return recorders
 
