@@ -25,6 +25,7 @@ from whisper_speedup.engine_params import (
 )
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import write_text
+from whisper_speedup.languages import language_code
 from whisper_speedup.section import Section, read_section
 from whisper_speedup.source_params import Bundled, Folder, Hub, LibriSpeech, Local, Samples, Synthetic
 
@@ -39,10 +40,17 @@ class Params(Section):
     engines: Engines
 
 
+def _language(value: Any) -> Any:
+    if value is False:
+        raise ValueError('unquoted no is false in YAML (write norwegian or "no", or null to have it detected)')
+    return language_code(value) if isinstance(value, str) else value
+
+
 class GenerationParams(Section):
     """What `generate` is asked for. `max_length` counts new tokens, as transformers does for Whisper's prompt.
 
-    `language` and `task` are left out for English-only checkpoints, which take neither.
+    `language` is Whisper's code, whatever was typed (languages.py); null has it detected for each utterance. `language`
+    and `task` are left out for English-only checkpoints, which take neither.
     """
 
     num_beams: Annotated[int, Field(ge=1, le=16)]
@@ -50,7 +58,7 @@ class GenerationParams(Section):
     min_length: Annotated[int, Field(ge=0, le=448)]
     length_penalty: Annotated[float, Field(ge=-10, le=10)]
     early_stopping: bool | Literal["never"]
-    language: str | None
+    language: Annotated[str | None, BeforeValidator(_language)]
     task: Literal["transcribe", "translate"] | None
 
 

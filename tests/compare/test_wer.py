@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from whisper_speedup.compare.wer import WordErrors, load_normaliser, total, word_errors
+from whisper_speedup.compare.wer import (
+    WordErrors,
+    any_language,
+    character_errors,
+    load_normaliser,
+    total,
+    without_symbols,
+    word_errors,
+)
 from whisper_speedup.errors import UserError
 
 
@@ -47,3 +55,43 @@ def test_a_damaged_table_is_refused(tmp_path, content):
 def test_a_missing_model_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="gone does not exist"):
         load_normaliser(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "\u0928\u092e\u0938\u094d\u0924\u0947, \u0926\u0941\u0928\u093f\u092f\u093e!",
+            "\u0928\u092e\u0938\u094d\u0924\u0947 \u0926\u0941\u0928\u093f\u092f\u093e",
+        ),
+        ("ที่นี่", "ที่นี่"),
+        ("  Ça\u00a0va?  Oui\N{HORIZONTAL ELLIPSIS} [rires] ", "ça va oui"),
+        ("Ｗｈｉｓｐｅｒ、①", "whisper 1"),
+        ("cafe\u0301", "café"),
+        ("İstanbul", "istanbul"),
+        ("❤\ufe0f 👩\u200d👩\u200d👧 ja", "ja"),  # a mark and joiners that belong to symbols
+        ("\u202bשלום\u202c\u200f", "שלום"),  # direction marks
+        ("?!\u3002", ""),
+        ("", ""),
+    ],
+)
+def test_any_language_keeps_marks_and_drops_symbols(text, expected):
+    assert any_language()(text) == expected
+
+
+def test_a_mark_on_its_own_is_no_word():
+    assert without_symbols("\u0301").isspace()
+    assert without_symbols("+\u0301a").split() == ["a"]
+
+
+def test_two_wrong_words_of_two_in_hindi():
+    normalise = any_language()
+    # Only the vowel signs differ.
+    assert word_errors(normalise("की में"), normalise("का मैं")) == WordErrors(2, 0, 0, 2)
+
+
+def test_characters_are_counted_without_spaces():
+    assert character_errors("今天 天氣很好我們去公園", "今天天 氣很好我們去花園") == WordErrors(1, 0, 0, 11)
+    assert character_errors("", "") == WordErrors(0, 0, 0, 0)
+    assert character_errors(" ", "你好") == WordErrors(0, 2, 0, 0)
+    assert character_errors("你好", "") == WordErrors(0, 0, 2, 2)

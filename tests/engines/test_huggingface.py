@@ -79,9 +79,9 @@ def test_the_prompt_of_an_english_checkpoint() -> None:
     assert prompt_tokens(model, generate_arguments(generation(), model.generation_config)) == [2]
 
 
-def test_an_unknown_language_is_one_sentence() -> None:
+def test_a_language_that_the_checkpoint_lacks_is_one_sentence() -> None:
     model = multilingual()
-    arguments = generate_arguments(generation(language="xx"), model.generation_config)
+    arguments = generate_arguments(generation(language="yue"), model.generation_config)
     with pytest.raises(UserError, match=r"^generation: ") as refused:
         prompt_tokens(model, arguments)
     assert "\n" not in str(refused.value)

@@ -4,7 +4,8 @@ from itertools import zip_longest
 from typing import Any
 
 from whisper_speedup.compare.runs import Result, Run, Utterance
-from whisper_speedup.compare.wer import Normaliser, word_errors
+from whisper_speedup.compare.wer import Normaliser, character_errors, unspaced, word_errors
+from whisper_speedup.compare.writing import Unit
 
 
 def first_divergence(a: list[int], b: list[int]) -> int | None:
@@ -16,24 +17,26 @@ def first_divergence(a: list[int], b: list[int]) -> int | None:
 
 
 def differing_rows(
-    manifest: list[Utterance], baseline: Run, run: Run, normalise: Normaliser | None
+    manifest: list[Utterance], baseline: Run, run: Run, normalise: Normaliser | None, unit: Unit = "word"
 ) -> list[dict[str, Any]]:
     """One row for each utterance that both decoded and whose text or tokens differ, in the manifest's order.
 
-    `normalise` is None when the weights are synthetic: then no text is judged by its reference.
+    `normalise` is None when the weights are synthetic: then no text is judged by its reference. Where `unit` is the
+    character, spaces make no difference, and a row counts characters beside words.
     """
     rows = []
     for utterance, ours, theirs in zip(manifest, run.results, baseline.results, strict=True):
         if ours.error is not None or theirs.error is not None:
             continue
         position = first_divergence(theirs.tokens or [], ours.tokens or [])
-        if position is None and ours.text == theirs.text:
+        same = _same(theirs.text or "", ours.text or "", unit)
+        if position is None and same:
             continue
         row = {
             "engine": run.engine,
             "id": utterance.id,
             "duration_s": utterance.duration_s,
-            "same_text": ours.text == theirs.text,
+            "same_text": same,
             "reference": utterance.reference,
             "baseline_text": theirs.text,
             "text": ours.text,
@@ -46,19 +49,27 @@ def differing_rows(
             "scores": {"baseline": theirs.score, run.engine: ours.score},
             "truncated": {"baseline": theirs.truncated, run.engine: ours.truncated},
         }
-        rows.append(row | _judged(utterance, ours, theirs, normalise))
+        if unit == "character":
+            row["characters_apart"] = character_errors(theirs.text or "", ours.text or "").errors
+        rows.append(row | _judged(utterance, ours, theirs, normalise, unit))
     return rows
 
 
+def _same(left: str, right: str, unit: Unit) -> bool:
+    return left == right if unit == "word" else unspaced(left) == unspaced(right)
+
+
 def _judged(
-    utterance: Utterance, ours: Result, theirs: Result, normalise: Normaliser | None
+    utterance: Utterance, ours: Result, theirs: Result, normalise: Normaliser | None, unit: Unit
 ) -> dict[str, str | int | None]:
-    """The normalised reference and how many word errors each hypothesis has against it."""
+    """The normalised reference and how many errors each hypothesis has against it."""
+    counters = {"word": word_errors} | ({"character": character_errors} if unit == "character" else {})
     if normalise is None or utterance.reference is None:
-        return {"reference_text": None, "baseline_word_errors": None, "word_errors": None}
+        nothing = {key: None for kind in counters for key in (f"baseline_{kind}_errors", f"{kind}_errors")}
+        return {"reference_text": None, **nothing}
     reference = normalise(utterance.reference)
-    return {
-        "reference_text": reference,
-        "baseline_word_errors": word_errors(reference, normalise(theirs.raw_text or theirs.text or "")).errors,
-        "word_errors": word_errors(reference, normalise(ours.raw_text or ours.text or "")).errors,
-    }
+    row: dict[str, str | int | None] = {"reference_text": reference}
+    for kind, count in counters.items():
+        for key, result in ((f"baseline_{kind}_errors", theirs), (f"{kind}_errors", ours)):
+            row[key] = count(reference, normalise(result.raw_text or result.text or "")).errors
+    return row

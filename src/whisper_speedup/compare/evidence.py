@@ -20,9 +20,11 @@ Row = dict[str, Any]
 
 
 def worst_first(row: Row) -> tuple[bool, int, int, float]:
-    """The order of differences: other words before other tokens, worse before better before ties, many words first."""
+    """The order of differences: other words before other tokens, worse before better before ties, many words first (or
+    many characters, where they are counted)."""
     verdicts = {WORSE: 0, BETTER: 1, None: 2, TIE: 3}
-    return row["same_text"], verdicts[row["verdict"]], -row["words_apart"], -abs(row["gap"] or 0.0)
+    apart = row["characters_apart" if "characters_apart" in row else "words_apart"]
+    return row["same_text"], verdicts[row["verdict"]], -apart, -abs(row["gap"] or 0.0)
 
 
 def evidence(rows: Iterable[Row], manifest_path: Path, cap_bytes: int = CAP_BYTES) -> list[Row]:

@@ -1,7 +1,7 @@
 """Read what the earlier stages wrote, and refuse to compare what does not belong together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ class Utterance(BaseModel):
 
 
 class Result(BaseModel):
-    """A row of results.jsonl: what an engine made of one utterance, or why it made nothing."""
+    """A row of results.jsonl: what an engine made of one utterance, or why it made nothing.
+
+    `text` is `raw_text` after the English normalisation of transformers' tokenizer.
+    """
 
     id: str
     tokens: list[int] | None
@@ -100,6 +103,19 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
     for run in yardstick:
         _check(run, engines[0], manifest, made_with, profile_name)
     return Inputs(manifest, digest, model, weights, runs, left_out, yardstick, nothing)
+
+
+def with_texts(inputs: Inputs, normalise: Callable[[str], str]) -> Inputs:
+    """The same with every run's texts normalised by `normalise` and not as English."""
+
+    def changed(row: Result) -> Result:
+        return row if row.raw_text is None else row.model_copy(update={"text": normalise(row.raw_text)})
+
+    runs, yardstick = (
+        [replace(run, results=[changed(row) for row in run.results]) for run in runs]
+        for runs in (inputs.runs, inputs.yardstick)
+    )
+    return replace(inputs, runs=runs, yardstick=yardstick)
 
 
 def _read_run(folder: Path, engine: str) -> Run:

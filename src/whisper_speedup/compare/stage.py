@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from whisper_speedup.compare import statistics
+from whisper_speedup.compare import rates, statistics
 from whisper_speedup.compare.comparable import round_warnings, warnings
 from whisper_speedup.compare.differences import differing_rows
 from whisper_speedup.compare.evidence import evidence
 from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
 from whisper_speedup.compare.rounds import Rounds, against_rounds, read_rounds
-from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs
+from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs, with_texts
 from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
-from whisper_speedup.compare.wer import Normaliser, WordErrors, load_normaliser, total, word_errors
+from whisper_speedup.compare.writing import writing
 from whisper_speedup.files import write_json, write_jsonl, write_text
 from whisper_speedup.params import BASELINE, Params, Profile
 
@@ -36,27 +36,35 @@ def compare(
     inputs = read_inputs(build / profile_name, profile_name, engines, profile.measure.yardstick or [])
     rounds = read_rounds(build / profile_name / "rounds", inputs, profile_name)
     notes = warnings(inputs.runs)
-    normalise = _normaliser(inputs, profile, notes)
-    errors = {run.engine: _word_errors(inputs.manifest, run, normalise) for run in inputs.runs}
+    # Synthetic weights' texts mean nothing.
+    judged = bool(inputs.model.get("trained")) and any(row.reference is not None for row in inputs.manifest)
+    written = writing(inputs, profile.generation, judged, notes)
+    if not written.english:
+        inputs = with_texts(inputs, written.normalise)
+    normalise = written.normalise if judged else None
+    counted_errors = rates.counts(inputs.manifest, inputs.runs, written, judged)
     baseline = inputs.runs[0]
 
     metrics: dict[str, Any] = {"utterances": len(inputs.manifest)}
+    if not written.english:
+        metrics["normaliser"] = f"basic ({written.language or 'the language was detected for each utterance'})"
     comparisons: dict[str, Any] = {}
     differences: list[dict[str, Any]] = []
     for run in inputs.runs:
-        numbers = alone(inputs.manifest, run, errors[run.engine])
+        numbers = alone(inputs.manifest, run) | rates.rates(counted_errors, run.engine)
         if run is not baseline:
-            rows = differing_rows(inputs.manifest, baseline, run, normalise)
-            pair, comparisons[run.engine] = against(baseline, run, errors[baseline.engine], errors[run.engine])
+            rows = differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
+            pair, comparisons[run.engine] = against(baseline, run)
+            comparisons[run.engine] |= rates.differences(counted_errors, baseline, run)
             in_rounds, comparisons[run.engine]["rounds"] = against_rounds(rounds, baseline, run)
             numbers |= pair | in_rounds
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
     for run in inputs.yardstick:
         metrics |= {f"{run.engine}.{key}": value for key, value in of_variant(baseline, run).items()}
-        differences += differing_rows(inputs.manifest, baseline, run, normalise)
+        differences += differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
     notes += round_warnings(inputs.runs, rounds, {name: pair["rounds"] for name, pair in comparisons.items()})
-    differences, judged = rescore(differences, inputs, profile, build / profile_name)
+    differences, rescored = rescore(differences, inputs, profile, build / profile_name)
     for run in [*inputs.runs[1:], *inputs.yardstick]:
         rows = [row for row in differences if row["engine"] == run.engine]
         metrics |= {f"{run.engine}.{key}": value for key, value in counted(rows).items()}
@@ -70,8 +78,9 @@ def compare(
     latency = _latency(inputs)
     write_jsonl(folder / "latency.jsonl", latency)
     write_text(folder / "utterances.csv", utterances_csv(latency, engines))
-    context = _context(inputs, profile, profile_name, params, errors, comparisons, notes)
-    write_json(folder / "context.json", context | {"rescoring": judged, "rounds": _about(rounds)})
+    context = _context(inputs, profile, profile_name, params, comparisons, notes)
+    context |= {"rescoring": rescored, "rounds": _about(rounds), "writing": written.about()}
+    write_json(folder / "context.json", context | rates.sums(counted_errors))
     return folder
 
 
@@ -126,7 +135,7 @@ def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
     return "".join(",".join(line) + "\n" for line in lines)
 
 
-def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) -> dict[str, Any]:
+def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
     """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure.
 
     Of a batched run, `total_s` is the set's seconds (of all workers) and not the utterances' sum, for they overlap.
@@ -138,7 +147,6 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
     many = batched(run)
     total_s = (set_seconds(run) if many else float(seconds.sum())) if decoded else None
     fitted = None if many else statistics.line(tokens, seconds)
-    counts = total(list(errors.values()))
     memory = run.about["memory"]
     device = [s for _, row in decoded if (s := row.device_median_s) is not None]
     return {
@@ -152,7 +160,6 @@ def alone(manifest: list[Utterance], run: Run, errors: dict[str, WordErrors]) ->
         "peak_reserved_bytes": memory["max_reserved"],
         "process_peak_bytes": memory["process_peak"],
         "energy_per_audio_hour_wh": _energy(run),
-        "wer": counts.errors / counts.words if counts.words else None,
         "truncated": sum(bool(row.truncated) for _, row in decoded),
         "failed": len(manifest) - len(decoded),
         **throughput(run),
@@ -168,9 +175,7 @@ def _energy(run: Run) -> float | None:
     return used["joules"] / used["audio_s"] if used and used["audio_s"] else None
 
 
-def against(
-    baseline: Run, run: Run, baseline_errors: dict[str, WordErrors], errors: dict[str, WordErrors]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def against(baseline: Run, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
     """The speedup with its interval, and what it was computed from, over the utterances that both runs decoded.
 
     A batched run has no interval, for its utterances were not timed one by one.
@@ -181,9 +186,6 @@ def against(
     total_s = float(after.sum()) if both else None
     if both and batched(run):
         total_s = _part_of_set(run, len(both))
-    judged = [(baseline_errors[a.id], errors[a.id]) for a, _ in both if a.id in errors and a.id in baseline_errors]
-    more = np.array([float(ours.errors - theirs.errors) for theirs, ours in judged])
-    words = np.array([float(ours.words) for _, ours in judged])
     return {
         "speedup": float(before.sum()) / total_s if total_s else None,
         "speedup_low": interval[0] if interval else None,
@@ -192,8 +194,6 @@ def against(
         "utterances": len(both),
         "baseline_total_s": float(before.sum()) if both else None,
         "total_s": total_s,
-        "wer_difference": float(more.sum() / words.sum()) if words.sum() else None,
-        "wer_difference_interval": statistics.ratio_interval(more, words),
     }
 
 
@@ -201,32 +201,6 @@ def _part_of_set(run: Run, count: int) -> float | None:
     """Workers' seconds for `count` of the decoded utterances of a batched run."""
     whole, decoded = set_seconds(run), sum(row.error is None for row in run.results)
     return whole * count / decoded if whole and decoded else None
-
-
-def _normaliser(inputs: Inputs, profile: Profile, notes: list[str]) -> Normaliser | None:
-    """None when the weights are synthetic (their text means nothing) or when no utterance has a reference."""
-    if not inputs.model.get("trained") or all(row.reference is None for row in inputs.manifest):
-        return None
-    normalise, has_table = load_normaliser(Path(inputs.model["path"]))
-    if not has_table:
-        notes.append("The checkpoint has no normalizer.json, so British and American spellings count as word errors.")
-    if profile.generation.language not in (None, "en", "english"):
-        notes.append(
-            "The word error rate uses Whisper's English normaliser, though the language is"
-            f" {profile.generation.language}."
-        )
-    return normalise
-
-
-def _word_errors(manifest: list[Utterance], run: Run, normalise: Normaliser | None) -> dict[str, WordErrors]:
-    """By utterance id, for the decoded utterances that have a reference."""
-    if normalise is None:
-        return {}
-    return {
-        row.id: word_errors(normalise(utterance.reference), normalise(row.raw_text or row.text or ""))
-        for utterance, row in zip(manifest, run.results, strict=True)
-        if utterance.reference is not None and row.error is None
-    }
 
 
 def _latency(inputs: Inputs) -> list[dict[str, Any]]:
@@ -261,7 +235,6 @@ def _context(
     profile: Profile,
     profile_name: str,
     params: Params,
-    errors: dict[str, dict[str, WordErrors]],
     comparisons: dict[str, Any],
     notes: list[str],
 ) -> dict[str, Any]:
@@ -274,16 +247,6 @@ def _context(
         if run.about.get("environment") != environment:
             about["environment"] = run.about.get("environment")
         runs[run.engine] = about
-    wer = {}
-    for engine, counts in errors.items():
-        sums = total(list(counts.values()))
-        wer[engine] = {
-            "substitutions": sums.substitutions,
-            "insertions": sums.insertions,
-            "deletions": sums.deletions,
-            "words": sums.words,
-            "utterances": len(counts),
-        }
     return {
         "format": FORMAT,
         "profile": {
@@ -306,7 +269,6 @@ def _context(
             "variants": [run.engine.removeprefix(YARDSTICK) for run in inputs.yardstick],
             "left_out": inputs.variants_left_out,
         },
-        "wer": wer,
         "bootstrap": {"resamples": statistics.RESAMPLES, "seed": statistics.SEED, "level": statistics.LEVEL},
         "warnings": notes,
         "git": git_state(Path(".")),

@@ -1,16 +1,19 @@
-"""Two texts word by word: which words they share, and where one has other words, more or fewer."""
+"""Two texts word by word, or character by character: what they share, and where one has others, more or fewer."""
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
 import jiwer
+
+from whisper_speedup.report.rates import CHARACTERS, WORDS, Rate
 
 Kind = Literal["same", "substitution", "insertion", "deletion"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of words: in both texts (`same`), or what each has where they part.
+    """A run of words (or characters): in both texts (`same`), or what each has where they part.
 
     A `deletion` is only in the left text, an `insertion` only in the right one. `number` counts the places where they
     part, from 1, and is the same for a reader of either text; 0 for `same`.
@@ -23,19 +26,23 @@ class Piece:
     number: int = 0
 
 
-def align(left: str, right: str) -> list[Piece]:
-    """The shortest word-level edit from `left` to `right`, adjacent edits joined into one piece."""
-    ours, theirs = left.split(), right.split()
+def align(left: str, right: str, rate: Rate = WORDS) -> list[Piece]:
+    """The shortest edit from `left` to `right` by what `rate` counts, adjacent edits joined into one piece.
+
+    By characters, spaces are left out and marks stay with their letter.
+    """
+    ours, theirs = (_letters(text) if rate is CHARACTERS else text.split() for text in (left, right))
+    space = joiner(rate)
     chunks = jiwer.process_words([" ".join(ours)], [" ".join(theirs)]).alignments[0]
     runs: list[tuple[bool, str, str, int]] = []
     for chunk in chunks:
-        before = " ".join(ours[chunk.ref_start_idx : chunk.ref_end_idx])
-        after = " ".join(theirs[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        before = space.join(ours[chunk.ref_start_idx : chunk.ref_end_idx])
+        after = space.join(theirs[chunk.hyp_start_idx : chunk.hyp_end_idx])
         words = max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
         same = chunk.type == "equal"
         if not same and runs and not runs[-1][0]:
             _, left_before, right_before, words_before = runs.pop()
-            before, after = f"{left_before} {before}".strip(), f"{right_before} {after}".strip()
+            before, after = f"{left_before}{space}{before}".strip(), f"{right_before}{space}{after}".strip()
             words += words_before
         runs.append((same, before, after, words))
     pieces: list[Piece] = []
@@ -48,6 +55,21 @@ def align(left: str, right: str) -> list[Piece]:
         kind: Kind = "substitution" if before and after else "deletion" if before else "insertion"
         pieces.append(Piece(kind, before, after, words, number))
     return pieces
+
+
+def joiner(rate: Rate) -> str:
+    """What stands between the words or characters of a text."""
+    return "" if rate is CHARACTERS else " "
+
+
+def _letters(text: str) -> list[str]:
+    found: list[str] = []
+    for character in text:
+        if found and unicodedata.category(character)[0] == "M":
+            found[-1] += character
+        elif not character.isspace():
+            found.append(character)
+    return found
 
 
 def words_apart(pieces: list[Piece]) -> int:

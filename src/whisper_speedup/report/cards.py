@@ -7,7 +7,8 @@ from typing import Any
 from whisper_speedup.compare.evidence import worst_first
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.report import numbers
-from whisper_speedup.report.align import Piece, align, words_apart
+from whisper_speedup.report.align import Piece, align, joiner, words_apart
+from whisper_speedup.report.rates import WORDS, Rate
 
 Row = dict[str, Any]
 BADGES = {TIE: "Rounding tie", BETTER: "Better", WORSE: "Worse", None: "Not judged"}
@@ -17,7 +18,7 @@ KINDS = {TIE: "tie", BETTER: "better", WORSE: "worse", None: "unknown"}
 @dataclass(frozen=True)
 class Card:
     """What the template shows of one differing output. `kind` is tie, better, worse or unknown; `facts`
-    are (name, text)."""
+    are (name, text); `joiner` stands between the pieces."""
 
     anchor: str
     row: str  # the anchor of its row in the table of utterances
@@ -29,6 +30,7 @@ class Card:
     kind: str
     what: str
     pieces: list[Piece]
+    joiner: str
     reference: str | None
     facts: list[tuple[str, str]]
     audio: str | None
@@ -42,12 +44,12 @@ def anchor(kind: str, *names: str) -> str:
 
 
 def cards(
-    differences: list[Row], evidence: list[Row], labels: dict[str, str], baseline: str, limit: int
+    differences: list[Row], evidence: list[Row], labels: dict[str, str], baseline: str, limit: int, rate: Rate = WORDS
 ) -> tuple[list[Card], int]:
-    """The cards in the order to read them, and how many more there are than `limit`."""
+    """The cards in the order to read them, and how many more there are than `limit`. `rate` says what errors count."""
     heard = {row["id"]: row for row in evidence}
     rows = sorted((_complete(row) for row in differences), key=worst_first)
-    made = [_card(row, heard.get(row["id"]), labels, baseline) for row in rows[:limit]]
+    made = [_card(row, heard.get(row["id"]), labels, baseline, rate) for row in rows[:limit]]
     return made, max(0, len(rows) - limit)
 
 
@@ -58,15 +60,15 @@ def _complete(row: Row) -> Row:
     return {**older, "not_judged": "these results are older than the judgement", "words_apart": words, **row}
 
 
-def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str) -> Card:
+def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str, rate: Rate) -> Card:
     plain = row["same_text"] and row["baseline_raw_text"] != row["raw_text"]
     left, right = (row["baseline_raw_text"], row["raw_text"]) if plain else (row["baseline_text"], row["text"])
-    pieces = align(left or "", right or "")
+    pieces = align(left or "", right or "", rate)
     ours, theirs = labels[row["engine"]], labels[baseline]
     facts = [
         ("Full-precision score", _judgement(row, theirs, ours)),
         ("First token that differs", _fork(row, theirs, ours)),
-        ("Against the transcript", _transcript(row, theirs, ours)),
+        ("Against the transcript", _transcript(row, theirs, ours, rate)),
         ("Own scores", _own_scores(row, theirs, ours)),
         ("Cut off at the token limit", _cut(row, theirs, ours)),
     ]
@@ -80,8 +82,9 @@ def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str) ->
         duration=numbers.seconds(row["duration_s"]),
         badge=BADGES[row["verdict"]],
         kind=KINDS[row["verdict"]],
-        what=_what(row, words_apart(pieces), plain),
+        what=_what(row, words_apart(pieces) if rate is WORDS else row["characters_apart"], plain, rate),
         pieces=pieces,
+        joiner=joiner(rate),
         reference=row["reference_text"] if row["reference_text"] is not None else row["reference"],
         facts=[(name, text) for name, text in facts if text],
         audio=heard["audio"],
@@ -90,10 +93,10 @@ def _card(row: Row, heard: Row | None, labels: dict[str, str], baseline: str) ->
     )
 
 
-def _what(row: Row, words: int, plain: bool) -> str:
+def _what(row: Row, apart: int, plain: bool, rate: Rate) -> str:
     if not row["same_text"]:
-        return f"{numbers.plural(words, 'word')} {'differs' if words == 1 else 'differ'}"
-    return "same words, other punctuation or case" if plain else "same text from other tokens"
+        return f"{numbers.plural(apart, rate.one)} {'differs' if apart == 1 else 'differ'}"
+    return f"same {rate.many}, other punctuation or case" if plain else "same text from other tokens"
 
 
 def _judgement(row: Row, baseline: str, engine: str) -> str:
@@ -129,14 +132,14 @@ def _fork(row: Row, baseline: str, engine: str) -> str | None:
     )
 
 
-def _transcript(row: Row, baseline: str, engine: str) -> str | None:
-    before, after = row["baseline_word_errors"], row["word_errors"]
+def _transcript(row: Row, baseline: str, engine: str, rate: Rate) -> str | None:
+    before, after, one = row[f"baseline_{rate.one}_errors"], row[f"{rate.one}_errors"], f"{rate.one} error"
     if before is None:
         return None
     if before == after:
-        return f"equally far: {numbers.plural(before, 'word error')} each"
+        return f"equally far: {numbers.plural(before, one)} each"
     closer, other = (engine, baseline) if after < before else (baseline, engine)
-    return f"{closer} is closer: {numbers.plural(min(before, after), 'word error')}, {other} {max(before, after)}"
+    return f"{closer} is closer: {numbers.plural(min(before, after), one)}, {other} {max(before, after)}"
 
 
 def _own_scores(row: Row, baseline: str, engine: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 from whisper_speedup.report import numbers, published
 from whisper_speedup.report.charts.times import fit
 from whisper_speedup.report.numbers import MISSING, Column
+from whisper_speedup.report.rates import rates
 from whisper_speedup.report.summary import is_batched
 
 Row = dict[str, Any]
@@ -37,7 +38,7 @@ def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]
     memory = numbers.size_column(of("peak_reserved_bytes" if on_gpu else "process_peak_bytes"))
     total, warmup = numbers.seconds_column(of("total_s")), numbers.seconds_column(of("warmup_s"))
     energy = of("energy_per_audio_hour_wh")
-    wer = [None if value is None else 100 * value for value in of("wer")]
+    wrong = {rate.short: [None if value is None else 100 * value for value in of(rate.key)] for rate in rates(context)}
     return [
         Figures("Speed", f"{numbers.TIMES} baseline", [numbers.times(value) for value in speedups], strong=True),
         Figures("95% over utterances", numbers.TIMES, intervals),
@@ -53,7 +54,7 @@ def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]
           if any(value is not None for value in energy) else []),
         Figures(f"Peak memory, {'GPU' if on_gpu else 'process'}", memory.unit, memory.cells),
         Figures("Texts that differ", "of those compared", _differing(context, metrics, "different")),
-        Figures("WER", "%", numbers.number_column(wer, decimals=2).cells),
+        *(Figures(short, "%", numbers.number_column(shares, decimals=2).cells) for short, shares in wrong.items()),
     ]  # fmt: skip
 
 
@@ -91,9 +92,11 @@ def output_table(context: Row, metrics: Row) -> list[Figures]:
     def counts(key: str) -> list[str]:
         return [numbers.count(metrics.get(f"{name}.{key}")) for name in names]
 
-    def words(key: str) -> list[str]:
-        found = [context["wer"][name] for name in names]
-        return [numbers.count(row[key]) if row["words"] else MISSING for row in found]
+    rate = rates(context)[0]
+
+    def errors(key: str) -> list[str]:
+        found = [context[rate.key][name] for name in names]
+        return [numbers.count(row[key]) if row[rate.many] else MISSING for row in found]
 
     load = numbers.seconds_column([context["runs"][name].get("load_s") for name in names])
     process = numbers.size_column([metrics[f"{name}.process_peak_bytes"] for name in names])
@@ -102,10 +105,10 @@ def output_table(context: Row, metrics: Row) -> list[Figures]:
         Figures("Rounding ties", "outputs", counts("rounding_ties")),
         Figures("Better", "outputs", counts("better")),
         Figures("Worse", "outputs", counts("worse")),
-        Figures("Substituted", "words", words("substitutions")),
-        Figures("Inserted", "words", words("insertions")),
-        Figures("Deleted", "words", words("deletions")),
-        Figures("Reference", "words", words("words")),
+        Figures("Substituted", rate.many, errors("substitutions")),
+        Figures("Inserted", rate.many, errors("insertions")),
+        Figures("Deleted", rate.many, errors("deletions")),
+        Figures("Reference", rate.many, errors(rate.many)),
         Figures("Cut off", "texts", counts("truncated")),
         Figures("No output", "utterances", counts("failed")),
         _figures("Load", load),
@@ -140,7 +143,7 @@ def claims(context: Row, metrics: Row, engine: str) -> list[tuple[str, str, str,
         ("Compute time, mean", mean(before_s), mean(after_s), seconds(theirs_s / n), seconds(kernl_s / n)),
         ("Outputs that differ", MISSING, f"{numbers.count(different)} of {numbers.count(total)}{share}", MISSING,
          f"{published.DIFFERENT} of {numbers.count(n)} ({numbers.percent(published.DIFFERENT / n)})"),
-        ("Word error rate", *both("wer", numbers.percent), "not given", "not given"),
+        *((rate.name, *both(rate.key, numbers.percent), "not given", "not given") for rate in rates(context)),
         ("Warm-up", *both("warmup_s", seconds), "not given", seconds(published.WARMUP_S)),
         (f"Peak memory, {'GPU' if on_gpu else 'process'}", *both(key, numbers.size), "not given", peak),
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whisper_speedup.report import numbers, summary
+from whisper_speedup.report.rates import rates
 
 Row = dict[str, Any]
 MASKED = "kernl_phantom"
@@ -35,8 +36,14 @@ def mask(context: Row, metrics: Row, differences: list[Row]) -> Mask | None:
         return None
     baseline = context["baseline"]
     shown = [engine for engine in context["engines"] if engine in APART]
-    columns = ["Other tokens", "Other text", "Rounding ties", "To look at", "Word errors"]
-    rows = [(baseline, "the reference", [*[numbers.MISSING] * 4, _word_errors(context, baseline)])]
+    columns = [
+        "Other tokens",
+        "Other text",
+        "Rounding ties",
+        "To look at",
+        f"{rates(context)[0].one.capitalize()} errors",
+    ]
+    rows = [(baseline, "the reference", [*[numbers.MISSING] * 4, _errors(context, baseline)])]
     rows += [(engine, APART[engine], _cells(context, metrics, engine)) for engine in shown]
     return Mask(_sentences(context, metrics, differences), columns, rows)
 
@@ -45,15 +52,16 @@ def _cells(context: Row, metrics: Row, engine: str) -> list[str]:
     total = numbers.count(context["comparisons"][engine]["utterances"])
     changed = [f"{numbers.count(metrics[f'{engine}.{key}'])} of {total}" for key in ("different_tokens", "different")]
     judged = [numbers.count(metrics.get(f"{engine}.{key}")) for key in ("rounding_ties", "to_look_at")]
-    return [*changed, *judged, _word_errors(context, engine)]
+    return [*changed, *judged, _errors(context, engine)]
 
 
-def _word_errors(context: Row, engine: str) -> str:
-    found = context["wer"][engine]
-    if not found["words"]:
+def _errors(context: Row, engine: str) -> str:
+    rate = rates(context)[0]
+    found = context[rate.key][engine]
+    if not found[rate.many]:
         return numbers.MISSING
     errors = sum(found[key] for key in ("substitutions", "insertions", "deletions"))
-    return f"{numbers.count(errors)} of {numbers.count(found['words'])}"
+    return f"{numbers.count(errors)} of {numbers.count(found[rate.many])}"
 
 
 def _sentences(context: Row, metrics: Row, differences: list[Row]) -> list[str]:
@@ -72,11 +80,12 @@ def _sentences(context: Row, metrics: Row, differences: list[Row]) -> list[str]:
         alone = len(masked.difference(*(changed[engine] for engine in rounded)))
         which = "the one output" if len(masked) == 1 else f"the {numbers.count(len(masked))} outputs"
         found.append(f"Of {which} that the mask's run changed, {_none(len(masked) - alone)} changed in {names}.")
-    difference = context["comparisons"][MASKED]["wer_difference"]
+    rate = rates(context)[0]
+    difference = context["comparisons"][MASKED][f"{rate.key}_difference"]
     if difference is not None:
-        before, after = (metrics[f"{engine}.wer"] for engine in (context["baseline"], MASKED))
+        before, after = (metrics[f"{engine}.{rate.key}"] for engine in (context["baseline"], MASKED))
         found.append(
-            f"Word error rate: {numbers.percent(before)} without the mask, {numbers.percent(after)} with it"
+            f"{rate.name}: {numbers.percent(before)} without the mask, {numbers.percent(after)} with it"
             f" ({numbers.points(difference)})."
         )
     if "kernl_upstream" in context["engines"] and changed["kernl_upstream"]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whisper_speedup.report import numbers, published, summary
+from whisper_speedup.report.rates import rates
 from whisper_speedup.report.yardstick import span
 
 Row = dict[str, Any]
@@ -21,11 +22,11 @@ class Tile:
 
 
 def tiles(context: Row, metrics: Row, engine: str) -> list[Tile]:
-    """Speed, text, word errors, memory."""
+    """Speed, text, errors, memory."""
     return [
         _speed(context, metrics, engine),
         _text(context, metrics, engine),
-        _word_errors(context, metrics, engine),
+        _errors(context, metrics, engine),
         _memory(context, metrics, engine),
     ]
 
@@ -70,20 +71,23 @@ def _text(context: Row, metrics: Row, engine: str) -> Tile:
     return Tile("Same text?", value, unit, claim, [*lines, *more])
 
 
-def _word_errors(context: Row, metrics: Row, engine: str) -> Tile:
-    before, after = metrics[f"{context['baseline']}.wer"], metrics[f"{engine}.wer"]
-    name, claim = "Word error rate (WER)", "none given"
+def _errors(context: Row, metrics: Row, engine: str) -> Tile:
+    rate, *others = rates(context)
+    before, after = metrics[f"{context['baseline']}.{rate.key}"], metrics[f"{engine}.{rate.key}"]
+    name, claim = f"{rate.name} ({rate.short})", "none given"
     if before is None or after is None:
         why = "no reference texts" if context["model"]["trained"] else "the weights are random"
         return Tile(name, numbers.MISSING, why, claim)
     pair = context["comparisons"][engine]
     lines = [f"{summary.label(context['baseline'])} {numbers.percent(before)}"]
-    if pair["wer_difference"] is not None:
-        lines.append(f"difference {numbers.points(pair['wer_difference'])}")
-        interval = summary.points_interval(pair["wer_difference_interval"])
+    difference = pair[f"{rate.key}_difference"]
+    if difference is not None:
+        lines.append(f"difference {numbers.points(difference)}")
+        interval = summary.points_interval(pair[f"{rate.key}_difference_interval"])
         if interval:
             lines.append(f"95% interval {interval.removesuffix(' points')}")
-    return Tile(name, numbers.percent(after), "of the words are wrong", claim, lines)
+    lines += [f"{other.short} {numbers.percent(metrics[f'{engine}.{other.key}'])}" for other in others]
+    return Tile(name, numbers.percent(after), f"of the {rate.many} are wrong", claim, lines)
 
 
 def _memory(context: Row, metrics: Row, engine: str) -> Tile:

@@ -10,6 +10,7 @@ from whisper_speedup.report.cards import cards
 from whisper_speedup.report.mask import mask
 from whisper_speedup.report.memory import memory
 from whisper_speedup.report.notices import notices
+from whisper_speedup.report.rates import rates, writing
 from whisper_speedup.report.rounds import rounds
 from whisper_speedup.report.speed import speed
 from whisper_speedup.report.throughput import throughput
@@ -38,7 +39,7 @@ def view(
     first = summary.first_engine(context)
     # A card for each difference of an engine; those of the baseline's variants are counted in `yardstick`.
     of_engines = [row for row in differences if row["engine"] in labels]
-    made, hidden = cards(of_engines, evidence, labels, baseline, settings.max_differences)
+    made, hidden = cards(of_engines, evidence, labels, baseline, settings.max_differences, rates(context)[0])
     places = summary.places(context)
     return {
         "title": settings.title,
@@ -71,6 +72,8 @@ def view(
         "failed": failed(latency, labels),
         "utterances": utterances(latency, baseline, compared[1:], made),
         "references": context["wer"][baseline]["utterances"],
+        "rate": rates(context)[0],
+        "writing": writing(context),
         "published": published,
         "context": context,
         "trust": trust.engines(context),
