@@ -10,6 +10,7 @@ from transformers import WhisperForConditionalGeneration
 from whisper_speedup import last_path, optimize_model
 from whisper_speedup.fused import one_launch
 from whisper_speedup.fused.one_launch import OLDEST
+from whisper_speedup.optimize import fingerprint, watch
 from whisper_speedup.optimize.device_store import DeviceStore
 from whisper_speedup.optimize.public import decoder_path, whole_model
 from whisper_speedup.optimize.states import store_behind
@@ -118,6 +119,43 @@ def test_weights_that_change_are_packed_again_for_one_launch() -> None:
     again = model.generate(features, num_beams=5, **ARGUMENTS)
     optimize_model(fresh)
     assert torch.equal(again, fresh.generate(features, num_beams=5, **ARGUMENTS))
+
+
+def stepped(model: WhisperForConditionalGeneration) -> None:
+    """An optimizer's fused kernel, which PyTorch's counters of changes do not see."""
+    noise = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=noise).to(parameter)
+    torch.optim.AdamW(model.parameters(), lr=0.05, fused=True).step()
+
+
+def moved(model: WhisperForConditionalGeneration) -> None:
+    for parameter in model.parameters():
+        parameter.data.mul_(1.25)
+
+
+@pytest.mark.parametrize("change", [stepped, moved])
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("large", [True, False], ids=["a sample", "everything"])
+def test_weights_written_behind_pythons_back(
+    change: Any, whole: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setitem(fingerprint.SMALL, "cuda", 0)
+        monkeypatch.setattr(watch, "PAUSE_S", float("inf"))
+    model, fresh = whisper(), whisper()
+    features = [tiny_features(seed).to("cuda", torch.float16) for seed in (1, 2)]
+    optimize_model(model if whole else model.model.decoder)
+    before = [model.generate(one, num_beams=5, **ARGUMENTS) for one in features]
+    change(model)
+    found = [model.generate(one, num_beams=5, **ARGUMENTS) for one in features * 2]
+    change(fresh)
+    optimize_model(fresh if whole else fresh.model.decoder)
+    expected = [fresh.generate(one, num_beams=5, **ARGUMENTS) for one in features * 2]
+    # The decoder's first utterance ran on in transformers' own loop and half precision: it is judged by the next ones.
+    assert all(map(torch.equal, found[0 if whole else 1 :], expected[0 if whole else 1 :]))
+    assert not all(map(torch.equal, found, before))
+    assert decoder_path(model.model.decoder).counts["original"] <= (0 if whole else 60)
 
 
 def test_the_notebooks_own_modes_use_the_kernels() -> None:
