@@ -283,7 +283,7 @@ def test_a_launch_that_gives_up_in_a_later_window(gpu: SimpleNamespace) -> None:
         return decoder
 
     runner._decoder = later
-    runner._window(torch.zeros(1, 8, 40), segment=1, longest=False)
+    runner._window(torch.zeros(1, 8, 40), segment=1, longest=False, meanwhile=None)
     assert seen[0].persistent is not runner.decoder.persistent
     seen[0].persistent.gave_up.fill_(1)
     assert runner.gave_up()

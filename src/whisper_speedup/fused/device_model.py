@@ -160,25 +160,32 @@ class DeviceWhisper:
         torch.cuda.synchronize(self.device)
 
     @torch.inference_mode()
-    def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
-        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel)."""
+    def generate(
+        self, features: torch.Tensor, longest: bool = False, meanwhile: Callable[[], object] | None = None
+    ) -> Hypothesis:
+        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text (kernel by kernel).
+        `meanwhile` is what the host has to do besides, done once the GPU has work."""
         if self.use_graphs and not self.graphs:
             self.capture()
 
         def decode(window: torch.Tensor, segment: int) -> Hypothesis:
-            return self._window(window, segment, longest)
+            return self._window(window, segment, longest, meanwhile if segment == 0 else None)
 
         return decode_windows(features, self.frames, self.settings, decode)
 
-    def _window(self, window: torch.Tensor, segment: int, longest: bool) -> Hypothesis:
+    def _window(
+        self, window: torch.Tensor, segment: int, longest: bool, meanwhile: Callable[[], object] | None
+    ) -> Hypothesis:
         """Decode one window of features; later segments of one utterance are rare and run without graphs."""
         settings = self.settings
         self.features.copy_(window)
         replayed = self.use_graphs and segment == 0 and not longest
         if replayed:
-            self._replay()
+            self._replay(meanwhile)
             decoder = self.decoder
         else:
+            if meanwhile is not None:
+                meanwhile()
             decoder = self.decoder if segment == 0 else self._decoder(settings.max_total(segment))
             if decoder.persistent is not None and self.decoder.persistent is not None:
                 decoder.persistent.gave_up = self.decoder.persistent.gave_up  # where `gave_up` looks
@@ -198,7 +205,7 @@ class DeviceWhisper:
         """Features to encoder states to every layer's cross-attention keys and values."""
         self.decoder.project(self.encoder(self.features))
 
-    def _replay(self) -> None:
+    def _replay(self, meanwhile: Callable[[], object] | None) -> None:
         """Start the graphs, looking at the done flag one graph behind."""
         done = self.decoder.state.host_done
         done.zero_()
@@ -209,6 +216,8 @@ class DeviceWhisper:
                 self._encode()
         with self.part("prefill"):
             self.graphs["prompt"].replay()
+        if meanwhile is not None:
+            meanwhile()
 
         def start(name: str) -> None:
             with self.part("steps"):

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -78,8 +78,15 @@ class FusedWhisper:
         """Never: nothing here waits for blocks of its own."""
         return False
 
-    def generate(self, features: torch.Tensor, longest: bool = False) -> Hypothesis:
-        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up."""
+    def generate(
+        self, features: torch.Tensor, longest: bool = False, meanwhile: Callable[[], object] | None = None
+    ) -> Hypothesis:
+        """Decode log-mel features (1, mels, frames) on the device; `longest` forbids end-of-text, for warming up.
+
+        `meanwhile` is what the host has to do besides; DeviceWhisper does it while the GPU works.
+        """
+        if meanwhile is not None:
+            meanwhile()
         settings = replace(self.settings, min_length=self.settings.max_positions) if longest else self.settings
         prompt: list[int] = []
 

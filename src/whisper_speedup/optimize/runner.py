@@ -5,7 +5,7 @@ chain of Triton kernels elsewhere.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -21,9 +21,12 @@ class Runner(Protocol):
     """FusedWhisper or DeviceWhisper."""
 
     dtype: torch.dtype
+    device: torch.device
 
-    def generate(self, features: torch.Tensor) -> Hypothesis:
-        """Decode features (1, mels, frames)."""
+    def generate(
+        self, features: torch.Tensor, longest: bool = False, meanwhile: Callable[[], object] | None = None
+    ) -> Hypothesis:
+        """Decode features (1, mels, frames); `meanwhile` is done by the host besides."""
 
     def with_settings(self, settings: DecodingSettings) -> "Runner":
         """Another one over the same weights."""

@@ -26,11 +26,13 @@ INSTEAD = "give optimize_model the decoder alone (model.model.decoder), in a pro
 
 @dataclass(frozen=True)
 class Choice:
-    """What a call of `generate` will do; `features` and `settings` are for the whole-model path."""
+    """What a call of `generate` will do; `features` and `settings` are for the whole-model path. `looked`: whether the
+    model has been looked at."""
 
     taken: PathTaken
     features: torch.Tensor | None = None
     settings: DecodingSettings | None = None
+    looked: bool = True
 
 
 class WholeModel:
@@ -51,6 +53,7 @@ class WholeModel:
     def _forget(self) -> None:
         self.changed: str | None = None
         self.replaced: list[str] = []
+        self.weights = object()  # what the runners were made of
         self.runners: OrderedDict[DecodingSettings, Runner] = OrderedDict()
         self.known: OrderedDict[tuple[str, str], DecodingSettings | str] = OrderedDict()
 
@@ -72,18 +75,28 @@ class WholeModel:
         self._forget()
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """What WhisperForConditionalGeneration.generate returns for the same arguments."""
-        choice = self.choose(args, kwargs)
-        while choice.features is not None and choice.settings is not None:
+        """What WhisperForConditionalGeneration.generate returns for the same arguments.
+
+        A model that was decoded with the same settings before is looked at while the GPU decodes. Where it turns out
+        to have changed, the result is thrown away.
+        """
+        for known in (True, False):
+            choice = self.choose(args, kwargs, known)
+            if choice.features is None or choice.settings is None:
+                break
             try:
                 with self.lock, giving_up_told(self._gave_up, INSTEAD):
-                    tokens = self.runner(choice.settings).generate(choice.features).tokens
-                    if not self._stale():
+                    runner, weights = self.runner(choice.settings), self.weights
+                    tokens = runner.generate(choice.features, meanwhile=None if choice.looked else self._look).tokens
+                    self._settle()
+                    if self.weights is weights:
                         self.last = choice.taken
                         return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
-                choice = self.choose(args, kwargs)
             except NotANumberError:  # whatever transformers makes of it
                 choice = Choice(PathTaken("decoder", "the model's output is not a number"))
+                break
+        else:
+            choice = Choice(PathTaken("decoder", "the weights change while they are decoded with"))
         before = Counter(self.decoder.counts)
         result = plain_generate(self.model)(*args, **kwargs)
         ran = self.decoder.counts - before
@@ -92,29 +105,31 @@ class WholeModel:
             self.last = PathTaken("original", self.decoder.last_reason)
         return result
 
-    def choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
-        """The path for `generate(*args, **kwargs)`."""
+    def choose(self, args: tuple[Any, ...], kwargs: dict[str, Any], known: bool = False) -> Choice:
+        """The path for `generate(*args, **kwargs)`. `known`: where there is a runner, the look may follow."""
         with self.lock:
-            return self._choose(args, kwargs)
+            if known and self.changed is None and self._fitting():
+                choice = self._choose(args, kwargs, look=False)
+                if choice.settings in self.runners:
+                    return choice
+            return self._choose(args, kwargs, look=True)
 
-    def _choose(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Choice:
+    def _choose(self, args: tuple[Any, ...], kwargs: dict[str, Any], look: bool) -> Choice:
         asked = read_call(args, kwargs)
         if isinstance(asked, str):
             return Choice(PathTaken("decoder", asked))
-        reason = self._look() or why_no_runner(self.model, self.decoder, asked.features)
+        reason = (self._look() if look else None) or why_no_runner(self.model, self.decoder, asked.features)
         if reason is not None:
             return Choice(PathTaken("decoder", reason))
         settings = self._settings(asked)
         reason = settings if isinstance(settings, str) else why_not_served(self.decoder, settings)
         if isinstance(settings, str) or reason is not None:
             return Choice(PathTaken("decoder", reason))
-        return Choice(PathTaken("whole model", None), asked.features, settings)
+        return Choice(PathTaken("whole model", None), asked.features, settings, look)
 
     def runner(self, settings: DecodingSettings) -> Runner:
         """The fused engine for these settings; all of them share one copy of the weights."""
-        first = next(iter(self.runners.values()), None)
-        if first is not None and first.dtype != runner_dtype(self.decoder):  # autocast went on or off
-            first = None  # before its weights are packed anew
+        if not self._fitting():  # autocast went on or off
             self.runners.clear()
         found = self.runners.get(settings)
         if found is None:
@@ -124,6 +139,11 @@ class WholeModel:
                 self.runners.popitem(last=False)
         self.runners.move_to_end(settings)
         return found
+
+    def _fitting(self) -> bool:
+        """Whether there are runners, and they run in the type and on the device that the model now asks for."""
+        wanted = runner_dtype(self.decoder), self.model.device
+        return any((one.dtype, one.device) == wanted for one in self.runners.values())
 
     def _gave_up(self) -> bool:
         """Whether a runner's one launch has given up; the GPU then answers none of them."""
@@ -140,14 +160,12 @@ class WholeModel:
             self.replaced = now
         return self.changed
 
-    def _stale(self) -> bool:
-        """After a decode: whether the model's weights were others, as the GPU knows by now; then ours are forgotten."""
-        stale = self.watch.differs()
-        if stale:
+    def _settle(self) -> None:
+        """After a decode: forget the weights if the GPU has found meanwhile that they are not the model's."""
+        if self.watch.differs():
             self._forget()
             self.decoder.forget()
         self.watch.rest()
-        return stale
 
     def _settings(self, asked: Asked) -> DecodingSettings | str:
         config = self.model.generation_config
