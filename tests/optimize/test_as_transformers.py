@@ -11,7 +11,7 @@ from tiny_whisper import tiny_features, varied_whisper
 from transformers import WhisperForConditionalGeneration
 from transformers.utils.output_capturing import _CAN_RECORD_REGISTRY
 
-from whisper_speedup import last_path, optimize_model
+from whisper_speedup import explain_path, last_path, optimize_model
 from whisper_speedup.errors import UserError
 from whisper_speedup.optimize.public import decoder_path, whole_model
 
@@ -186,3 +186,28 @@ def test_an_optimised_object_goes_by_its_class_name() -> None:
             for model in (plain, ours)
         ]
     assert len(shown[0].hidden_states) == len(shown[1].hidden_states) == 3
+
+
+def doubled(own: Any) -> Any:
+    return lambda self, *args, **kwargs: own(self, *args, **kwargs) * 2
+
+
+def hooked_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a profiler or a debugger hooks: all modules that there are and will be."""
+    hooks: dict[int, Any] = {7: lambda module, args, output: output * 3 if type(module) is torch.nn.Linear else None}
+    monkeypatch.setattr(torch.nn.modules.module, "_global_forward_hooks", hooks)
+
+
+def patched_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As packages do that bring kernels of their own."""
+    monkeypatch.setattr(torch.nn.LayerNorm, "forward", doubled(torch.nn.LayerNorm.forward))
+
+
+@pytest.mark.parametrize("change", [hooked_everywhere, patched_everywhere])
+@pytest.mark.parametrize("late", [True, False], ids=["after a call", "before it"])
+def test_what_is_changed_of_all_modules(change: Any, late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, ours = pair()
+    before = answer(ours, language="en") if late else answer(plain, language="en")
+    change(monkeypatch)
+    assert answer(ours, language="en") == answer(plain, language="en") != before
+    assert "every" in explain_path(ours, tiny_features(1), language="en").reason

@@ -11,12 +11,16 @@ from operator import attrgetter
 from typing import Any
 
 import torch
+from torch.nn.modules.module import _has_any_global_hook
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 from transformers.models.whisper.modeling_whisper import (
     WhisperAttention,
+    WhisperDecoder,
     WhisperDecoderLayer,
+    WhisperEncoder,
     WhisperEncoderLayer,
+    WhisperModel,
     WhisperPositionalEmbedding,
 )
 
@@ -27,6 +31,8 @@ PARTS = {
     WhisperDecoderLayer, WhisperEncoderLayer, WhisperAttention, WhisperPositionalEmbedding, torch.nn.ModuleList,
     torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm, torch.nn.Embedding, type(ACT2FN["gelu"]),
 }  # fmt: skip
+# Their forwards, and those of what holds them: somebody may put others into the classes.
+FORWARDS = {kind: kind.forward for kind in [*PARTS, WhisperEncoder, WhisperDecoder, WhisperModel]}
 # What the forward of a part reads of it, besides weights and other parts.
 READ = {
     torch.nn.LayerNorm: attrgetter("eps", "normalized_shape"),
@@ -116,9 +122,10 @@ def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) ->
     training, forward = [state.get("training") for state in states], ["forward" in state for state in states]
     config = getattr(module, "config", None)
     configured = [getattr(config, name, None) for name in CONFIG]
+    everywhere = [kind.forward for kind in FORWARDS], _has_any_global_hook()
     if weights is not None:
         weights += found
-    return [types, training, forward, hooks, settings, configured, list(map(torch.Tensor.data_ptr, found)),
+    return [types, training, forward, hooks, settings, configured, everywhere, list(map(torch.Tensor.data_ptr, found)),
             _versions(found)]  # fmt: skip
 
 
@@ -139,6 +146,11 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return "the configuration turns the causal mask off"
     if config._attn_implementation not in ATTENTION:
         return f"the attention is {config._attn_implementation}"
+    for kind, forward in FORWARDS.items():
+        if kind.forward is not forward:
+            return f"something replaced the forward of every {kind.__name__}"
+    if _has_any_global_hook():
+        return "there is a hook on every module"
     for name, module in model.named_modules():
         if module is model:
             continue
