@@ -52,6 +52,7 @@ class Run:
     header: Count | None
     frames: int = 0
     slices: list[list[int]] = field(default_factory=list)
+    lengths: set[int] = field(default_factory=set)
 
     def add(self, at: int, length: int) -> None:
         if self.slices and self.slices[-1][1] == at:
@@ -59,6 +60,7 @@ class Run:
         else:
             self.slices.append([at, at + length])
         self.frames += 1
+        self.lengths.add(length)
 
 
 def frame(data: bytes, at: int) -> Frame | None:
@@ -78,14 +80,14 @@ def frame(data: bytes, at: int) -> Frame | None:
     return Frame((version, layer, hertz, fourth >> 6 == 3), length, samples)
 
 
-def starts(data: bytes, at: int) -> bool:
-    """Whether three frames of one kind stand here, or fewer up to the file's end or a tag."""
+def starts(data: bytes, at: int, few: bool = True) -> bool:
+    """Whether three frames of one kind stand here; `few`: or fewer, and then the file's end, a tag or padding to it."""
     first = current = frame(data, at)
     for _ in range(2):
         if first is None or current is None or current.kind != first.kind:
             return False
         at += current.length
-        if at >= len(data) or tags.skip(data, at) > at:
+        if few and (data[at : at + 3] in (b"TAG", b"ID3", b"APE") or tags.skip(data, at) == len(data)):
             return at <= len(data)
         current = frame(data, at)
     return current is not None and first is not None and current.kind == first.kind
@@ -93,7 +95,8 @@ def starts(data: bytes, at: int) -> bool:
 
 def find(data: bytes, at: int, end: int) -> int:
     """Where the next recording's frames begin, from `at` to `end`; `end` when nowhere."""
-    return next((m.start() for m in _SYNC.finditer(data, at, end) if starts(data, m.start())), end)
+    found = (match.start() for match in _SYNC.finditer(data, at, end))
+    return next((place for place in found if starts(data, place, few=False)), end)
 
 
 def streams(data: bytes, at: int, other: Callable[[int], int]) -> tuple[list[Stream], int]:
@@ -149,11 +152,29 @@ def _header(data: bytes, at: int, now: Frame) -> Count | None:
     return None
 
 
+def _counted(content: bytes, run: Run, frames: int) -> bytes:
+    """`content` behind a header frame that counts its frames, where it needs one.
+
+    Without one libsndfile takes the first frame's bit rate for all and stops where the file should end then.
+    """
+    version, layer, _, mono = run.first.kind
+    if layer != 3 or max(run.lengths) - min(run.lengths) <= 1:
+        return content
+    head = bytearray(content[:4])
+    head[1] |= 1  # no checksum
+    head[2] = head[2] & 0x0F | 9 << 4  # 80 kbit/s or more: room for the tag
+    made = frame(bytes(head), 0)
+    assert made is not None
+    side = (17 if mono else 32) if version == 3 else (9 if mono else 17)
+    tag = struct.pack(">4s3I", b"Xing", 3, frames, made.length + len(content))
+    return (bytes(head) + bytes(side) + tag).ljust(made.length, b"\0") + content
+
+
 def _stream(data: bytes, run: Run, cut: bool) -> Stream:
     """The recording. `cut`: its last frame is not whole, so a count that is one too high is no slip of an encoder."""
     content = b"".join(data[start:end] for start, end in run.slices)
     if run.header is None:
-        return Stream(content, least=(run.frames - TRIMMED) * run.first.samples)
+        return Stream(_counted(content, run, run.frames), least=(run.frames - TRIMMED) * run.first.samples)
     promised, held = run.header.frames, run.frames - 1
     least = (held - TRIMMED) * run.first.samples
     if promised and promised > held + (not cut):
@@ -166,6 +187,6 @@ def _stream(data: bytes, run: Run, cut: bool) -> Stream:
         if changed[place - 1] & 2:  # and their bytes, of which mpg123 warns on the terminal
             struct.pack_into(">I", changed, place + 4, len(changed))
         content = bytes(changed)
-    else:  # mpg123 makes something up where there is no count
-        content = content[run.first.length :]
+    else:
+        content = _counted(content[run.first.length :], run, held)
     return Stream(content, note and f"{note}: all of it was decoded", least)

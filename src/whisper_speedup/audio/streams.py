@@ -44,7 +44,8 @@ def split(data: bytes) -> list[Stream]:
         if re.compile(magic, re.DOTALL).match(data, begin):
             raise AudioError(f"is {name}, which cannot be read here: convert it with ffmpeg -i IN OUT.wav")
     if not _START.match(data, begin):
-        begin = mpeg.find(data, begin, min(begin + LEADING, len(data)))
+        if not mpeg.starts(data, begin):
+            begin = mpeg.find(data, begin, min(begin + LEADING, len(data)))
         if not mpeg.starts(data, begin):
             return [Stream(data)]  # libsndfile knows more containers
     found: list[Stream] = []
@@ -76,7 +77,7 @@ def _at(data: bytes, at: int) -> tuple[list[Stream], int]:
     if data.startswith(b"OggS", at):
         return ogg.streams(data, at, following)
     if data.startswith(b"fLaC", at):
-        end = following(at + 4)
+        end = mpeg.find(data, at, following(at + 4))
         return [flac.stream(data[at:end])], end
     if _START.match(data, at):
         rest = data[at:] if at else data

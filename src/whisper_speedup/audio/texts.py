@@ -38,5 +38,16 @@ def _decoded(content: bytes) -> str:
             return content.decode(encoding)
         except UnicodeDecodeError:
             pass
+    if 3 * content.count(0) < len(content) and _utf8_with_nul(content):
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "NUL")
     # The high bytes of Latin letters, digits, spaces and line ends are 0, in any language's text.
     return content.decode("utf-16-be" if content[::2].count(0) > content[1::2].count(0) else "utf-16-le")
+
+
+def _utf8_with_nul(content: bytes) -> bool:
+    """Whether it is readable but for its NULs; UTF-16 with so few of them is not, by its high bytes."""
+    try:
+        rest = content.replace(b"\0", b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(line.isprintable() for line in rest.splitlines())
