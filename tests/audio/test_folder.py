@@ -202,7 +202,7 @@ def test_librispeechs_own_layout(tmp_path: Path) -> None:
         ("test/61/70968/61-70968-0001", "A FRIEND", "61"),
     ]
     assert line == (
-        "data: 2 recordings, 0 without a transcript, 1 lines of .trans.txt without their recording, "
+        "data: 2 recordings, 0 without a transcript, lines of .trans.txt without their recording: 1, "
         "1 file passed over: 1 .txt without a recording (SPEAKERS.TXT)"
     )
 
@@ -260,7 +260,7 @@ def test_tables_as_people_have_them(tmp_path: Path, separator: str, header: str,
     put(tmp_path, a_wav=b"", b_wav=b"")
     clips, line = opened(tmp_path / f"list.{suffix}")
     assert [(clip.id, clip.reference) for clip in clips] == [("a", "ten, of; clubs"), ("b", None)]
-    assert ("1 line without column names, taken as audio and text" in line) == (not header)
+    assert ("lines without column names, taken as audio and text: 1" in line) == (not header)
 
 
 def test_excels_first_line_and_pandas_numbers(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_nothing_in_a_table_is_no_transcript(tmp_path: Path) -> None:
     put(tmp_path, a_wav=b"", list_jsonl=rows)
     clips, line = opened(tmp_path / "list.csv")
     assert [clip.reference for clip in clips] == [None] * 5 + ["nan bread"]
-    assert "5 without a transcript, 4 cells that say NaN, None or null taken as empty" in line
+    assert "5 without a transcript, cells that say NaN, None or null taken as empty: 4" in line
     assert [(c.reference, c.speaker) for c in folder(tmp_path / "list.jsonl")] == [(None, None), ("null", None)]
 
 

@@ -261,4 +261,4 @@ def test_the_data_stage_of_the_samples_ends_with_a_line(
     monkeypatch.chdir(ROOT)
     prepare(Samples(source="samples", clips=["cards-001"], variations=None), tmp_path / "data")
     last = capfd.readouterr().err.splitlines()[-1]
-    assert last == "data: 1 recording of 13 (data.limit), 0 without a transcript, 0 files passed over"
+    assert last == "data: 1 of 13 recordings, 0 without a transcript, 0 files passed over"

@@ -123,7 +123,7 @@ def _csv(table: Path, tally: Tally) -> Iterator[tuple[int, dict[str, str]]]:
                 columns, is_row = _columns(cells, table, lines.line_num)
                 if not is_row:
                     continue
-                tally.remarks["line without column names, taken as audio and text"] += 1
+                tally.remarks["lines without column names, taken as audio and text"] += 1
             if any(cell.strip() for cell in cells[len(columns) :]):
                 what = _SEPARATORS[separator]
                 raise UserError(f"{table}, line {lines.line_num}, has more cells than columns: quote its {what}.")

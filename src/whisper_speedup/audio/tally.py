@@ -22,12 +22,12 @@ class Tally:
 
     def line(self, clips: list[Clip], unreadable: int, noted: int) -> str:
         """So many recordings, so many without a transcript, so many files passed over and why."""
-        of = f" of {self.held} (data.limit)" if self.held is not None and self.held > len(clips) else ""
-        parts = [f"{_count(len(clips), 'recording')}{of}"]
+        chosen = f"{len(clips)} of " if self.held is not None and self.held > len(clips) else ""
+        parts = [f"{chosen}{_count(self.held if chosen else len(clips), 'recording')}"]
         parts += [f"{unreadable} cannot be read"] if unreadable else []
         parts += [f"{noted} with a note"] if noted else []
         parts.append(f"{sum(clip.reference is None for clip in clips)} without a transcript")
-        parts += [f"{count} {what}" for what, count in self.remarks.items()]
+        parts += [f"{what}: {count}" for what, count in self.remarks.items()]
         return f"data: {', '.join(parts)}, {self.left()}"
 
     def left(self) -> str:
@@ -37,7 +37,7 @@ class Tally:
         return f"{_count(total, 'file')} passed over" + (f": {why}" if why else "")
 
 
-def _count(number: int, what: str) -> str:
+def _count(number: int | None, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
