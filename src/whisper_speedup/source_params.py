@@ -42,7 +42,7 @@ class LibriSpeech(Section):
 
 
 class Folder(Section):
-    """A user's own audio: a directory with .txt files beside the clips, or a CSV or JSONL with audio and text."""
+    """A user's own audio: a directory with .txt files beside the clips, or a CSV, TSV or JSONL with audio and text."""
 
     source: Literal["folder"]
     path: str

@@ -70,10 +70,10 @@ def test_a_bad_clip_keeps_its_row_with_one_sentence(speech: Path, tmp_path: Path
     rows = {row.id: row for row in prepare(folder(speech, STRESS), tmp_path / "data")}
     assert len(rows) == 2 + 4 * 4
     assert rows["cut"].error == (
-        f"{speech / 'cut.wav'} is truncated (its header promises 16000 bytes of samples, and it holds 15900): "
+        "cut.wav is truncated (its header promises 16000 bytes of samples, and it holds 15900): "
         "copy it again from the original."
     )
-    assert rows["empty"].error == f"{speech / 'empty.wav'} is an empty file: replace it."
+    assert rows["empty"].error == "empty.wav is an empty file: replace it."
     assert rows["empty"].duration_s == 0
     with pytest.raises(UserError, match="empty has no audio"):
         load_audio(tmp_path / "data" / MANIFEST, rows["empty"])
@@ -227,3 +227,38 @@ def test_silence_is_a_clip(tmp_path: Path, encode: Encode) -> None:
     (tmp_path / "in" / "silence.wav").write_bytes(encode(np.zeros(1600)))
     rows = prepare(folder(tmp_path / "in", STRESS), tmp_path / "data")
     assert [row.error for row in rows] == [None] * 4
+
+
+def test_a_note_is_kept_and_a_row_without_one_is_as_before(
+    tmp_path: Path, tone: Tone, encode: Encode, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp3").write_bytes(encode(tone(0.5), container="MP3") * 2)
+    (tmp_path / "in" / "b.wav").write_bytes(encode(tone(0.5)))
+    (tmp_path / "in" / "c.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    (tmp_path / "in" / "d.ogg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "notes.doc").touch()
+    rows = {row.id: row for row in prepare(folder(tmp_path / "in", STRESS), tmp_path / "data")}
+    note = "a.mp3 holds 2 recordings one after another (0.5 s, 0.5 s): they were joined."
+    assert {rows[name].note for name in ("a", "a+noise10db", "a+speed0.9")} == {note}
+    assert (rows["b"].note, rows["a"].duration_s) == (None, 1.0)
+    assert (
+        rows["c"].error == "c.mp4 is MP4, M4A or 3GP, which cannot be read here: convert it with ffmpeg -i IN OUT.wav."
+    )
+    assert rows["d"].error == "d.ogg cannot be read (No such file or directory): it is a link to nothing."
+    written = [json.loads(line) for line in (tmp_path / "data" / MANIFEST).read_text().splitlines()]
+    assert [list(row) for row in written if row["id"] in ("a", "b")] == [[*KEYS, "note"], KEYS]
+    assert read(tmp_path / "data" / MANIFEST) == list(rows.values())
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "data: 4 recordings, 2 cannot be read, 1 with a note, 4 without a transcript, "
+        "1 file passed over: 1 .doc (notes.doc)"
+    )
+
+
+def test_the_data_stage_of_the_samples_ends_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    prepare(Samples(source="samples", clips=["cards-001"], variations=None), tmp_path / "data")
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == "data: 1 of 13 recordings, 0 without a transcript, 0 files passed over"

@@ -215,6 +215,7 @@ def test_notices(here):
     made.model["trained"] = False
     made.results["huggingface"][0]["truncated"] = True
     made.manifest[2]["cut_from_s"] = 41.5
+    made.manifest[1]["note"] = "a.ogg has no end flag: all that is there was decoded."
     made.about["fused"]["environment"] = made.about["fused"]["environment"] | {"torch": "2.11.0"}
     _, read = page(made, here)
     for words in (
@@ -222,6 +223,7 @@ def test_notices(here):
         "Hugging Face: 1 text stopped by the limit of 50 tokens",
         "the rest of 1 longer recording was left out",
         "cut from 41.5 s",
+        "a.ogg has no end flag: all that is there was decoded.",
         "torch 2.11.0 against 2.13.0+cu130",
         "3.10 GiB of GPU memory Hugging Face 4.65 GiB",
         "GPU clock, MHz",

@@ -1,7 +1,7 @@
 """One recording as a source hands it over, not decoded yet."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MAX_BYTES = 2**30
@@ -9,10 +9,10 @@ MAX_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Clip:
-    """`read` gives the bytes of the WAV, FLAC, MP3 or OGG; called when the clip's turn comes, so none is kept.
+    """`read` gives the file's bytes; called when the clip's turn comes, so none is kept.
 
-    `reference` is the true transcript, None when there is none. `place` is what an error calls the clip: its path, or
-    its id in a dataset.
+    `reference` is the true transcript, None when there is none. `place` is what an error calls the clip: its path in
+    the source (a report publishes errors, and the folders above are a person's), or its id in a dataset.
     """
 
     id: str
@@ -20,6 +20,26 @@ class Clip:
     reference: str | None
     speaker: str | None
     place: str
+
+
+class AudioError(Exception):
+    """Why these bytes are not usable speech, and what to do: the end of a sentence that starts with the clip."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One recording of a file, as libsndfile can read it. `note`: what is odd about it, the end of such a sentence.
+
+    `least`: frames that must come out; less means that the decoder stopped early.
+    """
+
+    data: bytes
+    note: str | None = None
+    least: int = 0
+
+    def noting(self, note: str) -> "Stream":
+        """The same with one more note."""
+        return replace(self, note=f"{self.note}; {note}" if self.note else note)
 
 
 def reader(path: Path) -> Callable[[], bytes]:

@@ -1,13 +1,15 @@
-"""Any WAV, FLAC, MP3 or OGG to what Whisper takes: mono, 16 kHz, at most 30 s."""
+"""Anything that libsndfile reads to what Whisper takes: mono, 16 kHz, at most 30 s."""
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import soundfile
 
-from whisper_speedup.audio.clips import MAX_BYTES
+from whisper_speedup.audio.clips import MAX_BYTES, Stream
+from whisper_speedup.audio.clips import AudioError as AudioError
+from whisper_speedup.audio.streams import split
 from whisper_speedup.audio.truncation import truncation
 
 SAMPLING_RATE = 16_000
@@ -19,16 +21,16 @@ BLOCK = 2**20  # samples, all channels counted, that are decoded at a time
 UNKNOWN = 2**63 - 1  # libsndfile's count for a FLAC that was written to a pipe; it cannot read those to their end
 
 
-class AudioError(Exception):
-    """Why these bytes are not usable speech, and what to do: the end of a sentence that starts with the clip."""
-
-
 @dataclass(frozen=True)
 class Waveform:
-    """`samples` (n,) float32 at 16 kHz, n <= 480000. `cut_from_s`: the length before the cut to 30 s, None without."""
+    """`samples` (n,) float32 at 16 kHz, n <= 480000. `cut_from_s`: the length before the cut to 30 s, None without.
+
+    `note`: what was odd about the file and was put right, the end of a sentence that starts with the clip.
+    """
 
     samples: np.ndarray
     cut_from_s: float | None
+    note: str | None = None
 
     @property
     def duration_s(self) -> float:
@@ -41,10 +43,31 @@ def decode(data: bytes) -> Waveform:
         raise AudioError("is an empty file: replace it")
     if len(data) > MAX_BYTES:
         raise AudioError("is larger than 1 GiB: split it into utterances")
-    samples, rate, length = _read(data)
-    if rate != SAMPLING_RATE:
-        samples = resample(samples, rate, SAMPLING_RATE)
-    return window(samples, length / rate)
+    streams = split(data)
+    kept: list[np.ndarray] = []
+    lengths: list[float] = []
+    for number, stream in enumerate(streams, 1):
+        try:
+            samples, rate, frames = _read(stream)
+        except AudioError as error:
+            if len(streams) == 1:
+                raise
+            raise AudioError(f"holds {len(streams)} recordings, of which number {number} {error}") from None
+        if sum(lengths) <= WINDOW_S:
+            kept.append(samples if rate == SAMPLING_RATE else resample(samples, rate, SAMPLING_RATE))
+        lengths.append(frames / rate)
+        if sum(lengths) > MAX_LENGTH_S:
+            raise AudioError(f"is longer than {_hours()}: split it into utterances")
+    waveform = window(np.concatenate(kept) if len(kept) > 1 else kept[0], sum(lengths))
+    return replace(waveform, note=_note(streams, lengths))
+
+
+def _note(streams: list[Stream], lengths: list[float]) -> str | None:
+    notes = list(dict.fromkeys(stream.note for stream in streams if stream.note))
+    if len(streams) > 1:
+        each = ", ".join(f"{seconds:.1f} s" for seconds in lengths[:5]) + (", ..." if len(lengths) > 5 else "")
+        notes.insert(0, f"holds {len(streams)} recordings one after another ({each}): they were joined")
+    return "; ".join(notes) or None
 
 
 def window(samples: np.ndarray, length_s: float) -> Waveform:
@@ -63,15 +86,17 @@ def resample(samples: np.ndarray, source: float, target: float) -> np.ndarray:
         return librosa.resample(samples, orig_sr=source, target_sr=target, res_type="soxr_hq").astype(np.float32)
 
 
-def _read(data: bytes) -> tuple[np.ndarray, int, int]:
+def _read(stream: Stream) -> tuple[np.ndarray, int, int]:
     """Mono float32 of the first 31 s at the file's own rate, that rate, and the number of frames in all.
 
     The rest is decoded too, and thrown away, so that a file damaged further on is refused.
     """
+    data = stream.data
     try:
         file = soundfile.SoundFile(_Memory(data))
     except soundfile.SoundFileError as error:
-        raise AudioError(f"cannot be read as audio ({_reason(error)}): replace it") from None
+        what = "replace it, or convert it with ffmpeg -i IN OUT.wav"
+        raise AudioError(f"cannot be read as audio ({_reason(error)}): {what}") from None
     _check_header(file)
     keep = (WINDOW_S + 1) * file.samplerate  # a second more, so that resampling does not see the cut
     kept: list[np.ndarray] = []
@@ -90,6 +115,8 @@ def _read(data: bytes) -> tuple[np.ndarray, int, int]:
         raise AudioError(f"is truncated or damaged ({_reason(error)}): copy it again from the original") from None
     if reason := truncation(data, file.format, file.frames, frames):
         raise AudioError(f"is truncated ({reason}): copy it again from the original")
+    if frames < stream.least:
+        raise AudioError(f"is damaged (of {stream.least} frames or more, {frames} decode): copy it again")
     if not frames:
         raise AudioError("holds no samples: replace it")
     return np.concatenate(kept)[:keep], file.samplerate, frames
@@ -97,10 +124,6 @@ def _read(data: bytes) -> tuple[np.ndarray, int, int]:
 
 def _check_header(file: soundfile.SoundFile) -> None:
     """Refuse a header that cannot be right before anything is decoded."""
-    if file.format not in {"WAV", "WAVEX", "FLAC", "OGG", "MP3"}:
-        raise AudioError(f"is {file.format}, which is not supported: convert it to WAV, FLAC, MP3 or OGG")
-    if file.subtype in {"PCM_U8", "PCM_S8"}:
-        raise AudioError("has 8 bits a sample, too coarse for speech or a broken header: convert it to 16-bit")
     if file.samplerate not in RATES:
         raise AudioError(f"claims {file.samplerate} samples a second, a broken header: convert it to 16 kHz")
     if file.channels > MAX_CHANNELS:

@@ -1,48 +1,54 @@
-"""A user's own recordings: a directory with .txt files beside the clips, or a CSV or JSONL that lists them."""
+"""A user's own recordings: a directory with .txt files beside the clips, or a table that lists them (table.py).
 
-import csv
-import io
-import json
+LibriSpeech's own layout is read too: SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt holds a line "ID TEXT" for each clip.
+"""
+
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import soundfile
 
 from whisper_speedup.audio.clips import Clip, one_line, optional, reader
-from whisper_speedup.errors import UserError, detail, shown
+from whisper_speedup.audio.table import TABLES, name, read_table
+from whisper_speedup.audio.tally import Tally
+from whisper_speedup.audio.texts import MAX_TEXT_BYTES as MAX_TEXT_BYTES
+from whisper_speedup.audio.texts import read_text
+from whisper_speedup.errors import UserError, shown
 from whisper_speedup.source_params import Folder
 
-# The second line cannot be decoded here; listed, so that the report says so in place of passing over them.
-SUFFIXES = {
-    *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus"),
-    *(".m4a", ".aac", ".wma", ".aiff", ".aif", ".amr", ".webm"),
+TRANSCRIPTS = ".trans.txt"
+# What libsndfile reads, by its own names for them and by those that files have.
+_READ = {f".{kind.lower()}" for kind in soundfile.available_formats()} - {".mat4", ".mat5", ".wavex"} | {
+    *(".oga", ".opus", ".mp2", ".mp1", ".mpga", ".mpeg", ".mpg", ".aif", ".aifc", ".snd", ".sph", ".wave", ".bwf"),
+    *(".8svx", ".iff", ".sf"),
 }
+# What it cannot read; listed, so that the report says so and how to convert it, in place of passing over a recording.
+_LISTED = {
+    *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".3gpp", ".aac", ".wma", ".wmv", ".asf", ".amr", ".awb"),
+    *(".webm", ".weba", ".mka", ".mkv", ".spx", ".ogv", ".ogx", ".ape", ".wv", ".tta", ".mpc", ".dsf", ".dff", ".ra"),
+    *(".rm", ".avi", ".flv", ".f4a", ".gsm", ".vox", ".ac3", ".eac3", ".dts", ".alac", ".adts", ".qcp", ".pcm"),
+}
+SUFFIXES = _READ | _LISTED
 
 
-MAX_TEXT_BYTES = 64 * 2**20
+def open_folder(data: Folder, tally: Tally | None = None) -> list[Clip]:
+    """The clips at `data.path`, sorted by path or in the table's order, the first `data.limit`; the rest is counted.
 
-
-class Entry(BaseModel):
-    """A line of the user's table. `audio` is relative to the table; `id` is `audio` without its suffix by default."""
-
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
-    audio: str = Field(min_length=1)
-    text: str | None = None
-    id: str | None = None
-    speaker: str | None = None
-
-
-def open_folder(data: Folder) -> list[Clip]:
-    """The clips at `data.path`, sorted by path or in the table's order, the first `data.limit`. Raises UserError."""
+    Raises UserError.
+    """
     path = Path(data.path).expanduser()
+    tally = tally or Tally()
     if path.is_dir():
-        clips = _directory(path)
-    elif path.is_file() and path.suffix.lower() in {".csv", ".jsonl"}:
-        clips = _table(path)
+        clips = _directory(path, tally)
+    elif path.is_file() and path.suffix.lower() in TABLES:
+        clips = read_table(path, tally)
     elif path.exists():
-        raise UserError(f"{path} is neither a directory nor a .csv or .jsonl file: correct data.path in the profile.")
+        raise UserError(
+            f"{path} is neither a directory nor a .csv, .tsv or .jsonl file: correct data.path in the profile."
+        )
     else:
         raise UserError(f"{path} does not exist: correct data.path in the profile.")
     first: dict[str, Clip] = {}
@@ -51,102 +57,122 @@ def open_folder(data: Folder) -> list[Clip]:
             both = f"{first[clip.id].place} and {clip.place} are both called {shown(clip.id)}"
             raise UserError(f"{both}: rename one, or list them in a CSV with ids.")
         first[clip.id] = clip
+    tally.held = len(clips)
     return clips[: data.limit]
 
 
-def _directory(root: Path) -> list[Clip]:
-    files = sorted(
-        (
-            path
-            for path in root.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file() and not _hidden(path, root)
-        ),
-        key=lambda path: path.relative_to(root).as_posix(),
-    )
-    if not files:
-        raise UserError(f"{root} holds no audio (WAV, FLAC, MP3 or OGG): put recordings there or correct data.path.")
-    clips = []
-    for path in files:
-        text = path.with_suffix(".txt")
-        reference = optional(_text(text)) if text.is_file() else None
-        clips.append(Clip(_name(path.relative_to(root)), reader(path), reference, None, one_line(path)))
-    return clips
-
-
-def _table(table: Path) -> list[Clip]:
-    clips = []
-    for line, row in _rows(table):
-        try:
-            entry = Entry.model_validate(row)
-        except ValidationError as error:
-            raise UserError(f"{table}, line {line}: {_sentence(error)}") from None
-        path = table.parent / entry.audio
-        if not _is_file(path):
-            raise UserError(
-                f"{table}, line {line}, names {shown(entry.audio)}, which is no file in {table.parent}/: correct it."
-            )
-        name = optional(entry.id) or _name(Path(entry.audio))
-        place = f"{one_line(path)} ({table.name}, line {line})"
-        clips.append(Clip(name, reader(path), optional(entry.text), optional(entry.speaker), place))
+def _directory(root: Path, tally: Tally) -> list[Clip]:
+    """The recordings below `root`, each with the transcript beside it."""
+    clips: dict[str, Clip] = {}
+    for files in _folders(root, tally).values():
+        audio = [path for path in files if path.suffix.lower() in SUFFIXES]
+        texts = _Texts([path for path in files if path.suffix.lower() == ".txt"], audio)
+        for path in audio:
+            within = path.relative_to(root)
+            own, line = texts.beside(path), texts.lines.pop(path.stem, None)
+            text = read_text(own) if own is not None else line
+            speaker = path.stem.split("-")[0] if own is None and line is not None and _librispeech(path) else None
+            clip = Clip(name(within), reader(path), optional(text), speaker, one_line(within))
+            clips[within.as_posix()] = clip
+        for path in sorted(set(files) - set(audio) - texts.used):
+            tally.leave(_kind(path), path.relative_to(root))
+        if texts.lines:
+            tally.remarks[f"lines of {TRANSCRIPTS} without their recording"] += len(texts.lines)
     if not clips:
-        raise UserError(f"{table} lists no clips: add a line for each, with audio and text.")
-    return clips
+        there = f"; {tally.left()}" if tally.passed_over else ""
+        raise UserError(
+            f"{root} holds no audio (WAV, FLAC, MP3 or OGG{there}): put recordings there or correct data.path."
+        )
+    return [clips[path] for path in sorted(clips)]
 
 
-def _rows(table: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, row) of a CSV or JSONL; an empty cell of a CSV counts as not given."""
-    text = _text(table)
-    if table.suffix.lower() == ".csv":
-        lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _folders(root: Path, tally: Tally) -> dict[str, list[Path]]:
+    """The files of `root` and of each folder below it, links followed, but no folder twice."""
+    found: dict[str, list[Path]] = {}
+    seen: set[Path] = set()
+    waiting, linked = [root], list[Path]()
+    while waiting or linked:
+        folder = waiting.pop() if waiting else linked.pop(0)  # real folders first: a link may lead to one of them
+        if (real := folder.resolve()) in seen:
+            continue
+        seen.add(real)
         try:
-            for row in lines:
-                if None in row:
-                    raise UserError(f"{table}, line {lines.line_num}, has more cells than columns: quote its commas.")
-                yield lines.line_num, {key.strip(): value for key, value in row.items() if value}
-        except csv.Error as error:
-            raise UserError(f"{table}, line {lines.line_num}, is not valid CSV ({error}): correct it.") from None
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:  # 5000 digits or brackets are no JSONDecodeError
-                raise UserError(f"{table}, line {number}, is not valid JSON ({detail(error)}): correct it.") from None
-            yield number, row
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            raise UserError(f"{folder} cannot be listed ({error.strerror}): correct its permissions.") from None
+        for path in entries:
+            if path.name.startswith("."):
+                tally.leave("hidden", path.relative_to(root))
+            elif path.is_dir():
+                (linked if path.is_symlink() else waiting).append(path)
+            elif path.is_file() or path.is_symlink():  # a link that leads nowhere becomes a row with an error
+                found.setdefault(str(folder), []).append(path)
+            else:
+                tally.leave("of a special kind", path.relative_to(root))
+    return found
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
-            raise UserError(f"{path} is larger than {MAX_TEXT_BYTES // 2**20} MiB, which is no transcript: correct it.")
-        return path.read_text(encoding="utf-8-sig")  # a byte-order mark is what spreadsheets put first
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): correct its permissions.") from None
+class _Texts:
+    """The .txt files of one folder, and which of them its recordings have used."""
+
+    def __init__(self, texts: list[Path], audio: list[Path]) -> None:
+        listings = [path for path in texts if path.name.lower().endswith(TRANSCRIPTS)]
+        self.lines = {key: text for path in listings for key, text in _lines(path)}
+        self.used = set(listings)
+        self.spelled: dict[Callable[[str], str], dict[str, list[Path]]] = {_same: {}, _nfc: {}, _folded: {}}
+        for path in sorted(set(texts) - self.used):
+            for spelling, known in self.spelled.items():
+                known.setdefault(spelling(path.stem), []).append(path)
+        self.stems = {_nfc(path.stem) for path in audio}
+        self.sharing = Counter(_folded(stem) for stem in self.stems)
+
+    def beside(self, audio: Path) -> Path | None:
+        """The transcript of `audio`, clip.txt or clip.wav.txt: by its very name, else whatever its case and accents.
+
+        Raises UserError when it could be several.
+        """
+        for wanted in (audio.stem, audio.name):
+            for spelling, known in self.spelled.items():
+                found = known.get(spelling(wanted), [])
+                if spelling is _folded:  # what is another recording's by its very name is not this one's
+                    found = [path for path in found if _nfc(path.stem) not in self.stems]
+                found = [path for path in found if path.suffix == ".txt"] or found
+                if len(found) > 1 or (found and spelling is _folded and self.sharing[_folded(audio.stem)] > 1):
+                    raise UserError(f"{found[0]} and {audio} may belong together, and so may others: rename them.")
+                if found:
+                    self.used.add(found[0])
+                    return found[0]
+        return None
 
 
-def _name(path: Path) -> str:
-    """The path without its suffix. NFC, because file systems differ in how they spell an accent."""
-    return unicodedata.normalize("NFC", one_line(path.with_suffix("").as_posix()))
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(id, text) of LibriSpeech's transcripts."""
+    for line in read_text(path).split("\n"):
+        key, *text = line.split(None, 1)[:2] or [""]
+        if key:
+            yield key, "".join(text)
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for the file system, a directory without permission
-        return False
+def _librispeech(path: Path) -> bool:
+    """Whether it lies as LibriSpeech's files do, SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER."""
+    parts = re.fullmatch(r"(\d+)-(\d+)-\d+", path.stem)
+    return parts is not None and path.parts[-3:-1] == (parts[1], parts[2])
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _kind(path: Path) -> str:
+    suffix = one_line(path.suffix.lower()) or "without a suffix"
+    if suffix == ".txt":
+        return ".txt without a recording"
+    return f"{suffix}, which data.path may name" if suffix in TABLES else suffix
 
 
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"unknown column {shown(key)}: the columns are audio, text, id and speaker."
-    if first["type"] == "missing":
-        return f"no {key}: each line needs audio, and may have text, id and speaker."
-    return f"{key or 'the line'}: {first['msg'][0].lower()}{first['msg'][1:]}: correct it."
+def _same(text: str) -> str:
+    return text
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _folded(text: str) -> str:
+    return _nfc(_nfc(text).casefold())

@@ -13,13 +13,14 @@ import yaml
 
 from whisper_speedup import downloads, revisions
 from whisper_speedup.audio.clips import Clip, one_line, optional
+from whisper_speedup.audio.tally import Tally
 from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import sha256
 from whisper_speedup.source_params import LibriSpeech
 
 
-def open_librispeech(data: LibriSpeech) -> list[Clip]:
+def open_librispeech(data: LibriSpeech, tally: Tally | None = None) -> list[Clip]:
     """The clips of one split in the dataset's order, the first `data.limit`. Raises UserError."""
     import datasets
 
@@ -38,6 +39,8 @@ def open_librispeech(data: LibriSpeech) -> list[Clip]:
             f"{_where(data)} has no column {', '.join(sorted(missing))}: choose a LibriSpeech-shaped dataset."
         )
     rows = rows.cast_column("audio", datasets.Audio(decode=False))  # decoding here would need torchcodec
+    if tally is not None:
+        tally.held = len(rows)
     rows = rows.select(range(min(len(rows), data.limit or len(rows))))
     if not len(rows):
         raise UserError(f"{_where(data)} is empty: choose another split.")

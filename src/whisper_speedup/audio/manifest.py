@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S, AudioError, Wa
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.librispeech import open_librispeech
 from whisper_speedup.audio.samples import open_samples
+from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.variations import vary
 from whisper_speedup.errors import UserError, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
@@ -31,7 +33,8 @@ MANIFEST = "manifest.jsonl"
 class Row(BaseModel):
     """One utterance. `audio` is relative to the manifest; it and `sha256` are null, and `duration_s` 0, with `error`.
 
-    `cut_from_s` is the recording's length when it was over 30 s and cut, as Whisper does.
+    `cut_from_s` is the recording's length when it was over 30 s and cut, as Whisper does. `note`: what was odd about
+    the file and was put right; a row without one is written without the key, as rows were before there were notes.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -45,6 +48,7 @@ class Row(BaseModel):
     speaker: str | None
     cut_from_s: float | None
     error: str | None
+    note: str | None = None
 
     @model_validator(mode="after")
     def _audio_or_error(self) -> "Row":
@@ -59,17 +63,21 @@ def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
     Same source, same bytes. A clip that cannot be decoded keeps its row, with the error. Raises UserError when the
     source is unusable or no clip can be decoded; then `folder` is left as it was.
     """
-    clips = _open(data)
+    tally = Tally()
+    clips = _open(data, tally)
     fresh = folder.with_name(f".{folder.name}.tmp")  # one name, so that a killed run's remains go at the next
     shutil.rmtree(fresh, ignore_errors=True)
     (fresh / "audio").mkdir(parents=True)
     try:
         rows = [row for clip in track(clips, "decoding audio", "clip") for row in _write(clip, data, fresh)]
         _check(rows, clips)
-        write_jsonl(fresh / MANIFEST, (row.model_dump() for row in rows))
+        write_jsonl(fresh / MANIFEST, (row.model_dump(exclude=None if row.note else {"note"}) for row in rows))
         _replace(folder, fresh)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+    # A clip's variations share its note; those that cannot be read have one row.
+    noted = len({row.note for row in rows if row.note})
+    print(tally.line(clips, sum(row.error is not None for row in rows), noted), file=sys.stderr, flush=True)
     return rows
 
 
@@ -140,10 +148,10 @@ def to_flac(samples: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _open(data: Samples | LibriSpeech | Folder) -> list[Clip]:
+def _open(data: Samples | LibriSpeech | Folder, tally: Tally) -> list[Clip]:
     if isinstance(data, Samples):
-        return open_samples(data)
-    return open_librispeech(data) if isinstance(data, LibriSpeech) else open_folder(data)
+        return open_samples(data, tally=tally)
+    return open_librispeech(data, tally) if isinstance(data, LibriSpeech) else open_folder(data, tally)
 
 
 def _write(clip: Clip, data: Samples | LibriSpeech | Folder, folder: Path) -> Iterator[Row]:
@@ -151,14 +159,18 @@ def _write(clip: Clip, data: Samples | LibriSpeech | Folder, folder: Path) -> It
     try:
         waveform = decode(clip.read())
     except (AudioError, OSError) as error:
-        why = f"cannot be read ({error.strerror}): correct its permissions" if isinstance(error, OSError) else error
+        why = str(error)
+        if isinstance(error, OSError):
+            todo = "it is a link to nothing" if isinstance(error, FileNotFoundError) else "correct its permissions"
+            why = f"cannot be read ({error.strerror}): {todo}"
         yield _row(clip.id, clip, error=one_line(f"{clip.place} {why}."))
         return
     for name, varied in vary(clip.id, waveform, data.variations):
         content = to_flac(varied.samples)
         audio = f"audio/{_file_name(name)}"
         (folder / audio).write_bytes(content)
-        yield _row(name, clip, audio=audio, sha256=sha256(content).hexdigest(), waveform=varied)
+        note = one_line(f"{clip.place} {waveform.note}.") if waveform.note else None
+        yield _row(name, clip, audio=audio, sha256=sha256(content).hexdigest(), waveform=varied, note=note)
 
 
 def _row(
@@ -168,6 +180,7 @@ def _row(
     sha256: str | None = None,
     waveform: Waveform | None = None,
     error: str | None = None,
+    note: str | None = None,
 ) -> Row:
     return Row(
         id=name,
@@ -179,6 +192,7 @@ def _row(
         speaker=clip.speaker,
         cut_from_s=waveform.cut_from_s if waveform else None,
         error=error,
+        note=note,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from whisper_speedup.audio.clips import Clip, reader
+from whisper_speedup.audio.tally import Tally
 from whisper_speedup.errors import UserError
 from whisper_speedup.files import read_jsonl, sha256
 from whisper_speedup.source_params import Samples
@@ -22,7 +23,7 @@ class Transcript(BaseModel):
     sha256: str
 
 
-def open_samples(data: Samples, folder: Path = SAMPLES) -> list[Clip]:
+def open_samples(data: Samples, folder: Path = SAMPLES, tally: Tally | None = None) -> list[Clip]:
     """The clips of `samples/`, or those that the profile names, in the order of transcripts.jsonl. Raises UserError."""
     listing = folder / "transcripts.jsonl"
     if not listing.is_file():
@@ -34,6 +35,8 @@ def open_samples(data: Samples, folder: Path = SAMPLES) -> list[Clip]:
         except ValidationError:
             raise UserError(f"{listing}, entry {number}, is not a transcript: restore the file with git.") from None
     known = [transcript.id for transcript in transcripts]
+    if tally is not None:
+        tally.held = len(known)
     for wanted in data.clips or []:
         if wanted not in known:
             raise UserError(f"data.clips names {wanted!r}, which is no sample: choose from {', '.join(known)}.")

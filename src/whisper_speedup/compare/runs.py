@@ -23,6 +23,7 @@ class Utterance(BaseModel):
     reference: str | None
     cut_from_s: float | None = None
     error: str | None = None
+    note: str | None = None
 
 
 class Result(BaseModel):

@@ -224,6 +224,7 @@ def _latency(inputs: Inputs) -> list[dict[str, Any]]:
                 "cut_from_s": utterance.cut_from_s,
                 "reference": utterance.reference,
                 "error": utterance.error,
+                "note": utterance.note,
                 "engines": engines,
             }
         )

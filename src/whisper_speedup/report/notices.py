@@ -54,6 +54,10 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
             f"Whisper hears 30 s at a time: the rest of {numbers.plural(len(cut), 'longer recording')} was left out."
         ]
         found.append(Notice("Some utterances are cut at 30 s", lines, serious=False, link="#utterances"))
+    noted = list(dict.fromkeys(row["note"] for row in latency if row.get("note")))
+    if noted:
+        lines = [*noted[:5], *([f"{numbers.count(len(noted) - 5)} more."] if len(noted) > 5 else [])]
+        found.append(Notice("Some recordings had an imperfect file", lines, serious=False, link="#utterances"))
     setting = _setting(baseline, model, len(latency))
     if setting:
         lines = [*setting, "The published speedup and this one do not measure the same thing."]

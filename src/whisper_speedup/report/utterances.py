@@ -41,6 +41,7 @@ def utterances(latency: list[Row], baseline: str, others: list[str], made: list[
                 "id": row["id"],
                 "audio": audio.cells[number],
                 "cut_from": numbers.seconds(row["cut_from_s"]) if row["cut_from_s"] is not None else None,
+                "note": row.get("note"),  # earlier reports have none
                 "before": cells[0],
                 "after": list(zip(cells[1:], ratios, strict=True)),
                 "tokens": numbers.count(row["engines"][baseline]["tokens"]),
