@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     import torch
 
     from tests.hub.server import Repository, TestHub
     from whisper_speedup.kernels.eight_bits import WeightFormat
+
+# The same inputs in each run, whatever the machine's load: `make fuzz` draws new ones.
+settings.register_profile("the same each time", derandomize=True, database=None, deadline=None)
+settings.load_profile("the same each time")
 
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")

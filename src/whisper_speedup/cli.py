@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from whisper_speedup import storage
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, readable
 from whisper_speedup.lock import only_one
 from whisper_speedup.params import Profile, check_name, load_params, load_profile, use_profile
 
@@ -54,7 +54,7 @@ def _failure(error: Exception) -> str | None:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+    print(readable(sentence), file=sys.stderr)
     sys.exit(code)
 
 

@@ -4,7 +4,10 @@ import reprlib
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one sentence. Never a traceback."""
+    """What is wrong, where, and what to do, in one sentence on one line. Never a traceback."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(readable(sentence))
 
 
 class LeftOutError(UserError):
@@ -65,8 +68,28 @@ def plain(text: str) -> str:
     return text if text.isprintable() and len(text) <= 200 else shown(text)
 
 
+def readable(text: str) -> str:
+    """`text` on one line that shows what it holds, as far as Python calls its characters printable.
+
+    Spaces of all kinds and line ends become a space; what nobody sees, or what turns the text around it (controls,
+    directions, zero width, halves of a surrogate), is escaped. Of a text of more than MOST characters the middle goes.
+    """
+    if len(text) > MOST:
+        text = f"{text[: MOST // 2]} ... {text[-MOST // 2 :]}"
+    return text if text.isprintable() else "".join(map(_character, text))
+
+
+MOST = 4000
+
+
+def _character(one: str) -> str:
+    if one.isprintable():
+        return one
+    return " " if one.isspace() else one.encode("unicode_escape").decode()
+
+
 def detail(error: Exception) -> str:
     """A library's own words for what is wrong with a file, on one line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return " ".join(str(error).split())
+    return readable(" ".join(str(error).split()))

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from whisper_speedup.errors import readable
+
 EVERY_S = 5.0
 QUIET_S = 60.0
 T = TypeVar("T")
@@ -24,12 +26,14 @@ class Progress:
     """
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0) -> None:
-        self.what, self.total, self.unit, self.done = what, total, unit, done
+        self.what, self.total, self.unit, self.done = readable(what), total, unit, done
         self.first, self.began = done, time.monotonic()
         self.said, self.said_at = done, self.began
         self.bar = None
         if _terminal():
-            self.bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
+            self.bar = tqdm(
+                desc=self.what, total=total, initial=done, unit=unit, unit_scale=unit == "B", dynamic_ncols=True
+            )
 
     def __enter__(self) -> "Progress":
         return self

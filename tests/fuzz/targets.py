@@ -185,7 +185,7 @@ def attempt(name: str, data: bytes, folder: Path) -> str | None:
     except (UserError, AudioError) as refusal:
         sentence = str(refusal)
         assert sentence
-        assert len(sentence.splitlines()) == 1, f"more than one line: {sentence!r}"
+        assert sentence.isprintable(), f"more than one line, or something that hides: {sentence!r}"
         assert len(sentence) < 6000, f"{len(sentence)} characters: {sentence[:200]!r}"
         return sentence
     return None

@@ -1,4 +1,4 @@
-"""Each reader of foreign bytes: its seeds, what once was a finding, and some new inputs. `make fuzz` makes more."""
+"""Each reader of foreign bytes: its seeds, what once was a finding, some other inputs. `make fuzz` makes new ones."""
 
 from pathlib import Path
 
@@ -28,10 +28,10 @@ def test_findings_stay_mended(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_new_inputs(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_other_inputs(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     slow = name.startswith("weights_") or name == "model_config"
 
-    @settings(max_examples=15 if slow else 60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=15 if slow else 60, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def read(data: st.DataObject) -> None:
         attempt(name, data.draw(inputs(name)), tmp_path_factory.mktemp("fuzz"))

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from whisper_speedup.errors import readable
+
 MAX_BYTES = 2**30
 
 
@@ -24,6 +26,9 @@ class Clip:
 
 class AudioError(Exception):
     """Why these bytes are not usable speech, and what to do: the end of a sentence that starts with the clip."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(readable(reason))
 
 
 @dataclass(frozen=True)

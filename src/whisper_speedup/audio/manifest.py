@@ -22,7 +22,7 @@ from whisper_speedup.audio.librispeech import open_librispeech
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.variations import vary
-from whisper_speedup.errors import UserError, shown
+from whisper_speedup.errors import UserError, readable, shown
 from whisper_speedup.files import read_jsonl, write_jsonl
 from whisper_speedup.progress import track
 from whisper_speedup.source_params import Folder, LibriSpeech, Samples
@@ -163,13 +163,13 @@ def _write(clip: Clip, data: Samples | LibriSpeech | Folder, folder: Path) -> It
         if isinstance(error, OSError):
             todo = "it is a link to nothing" if isinstance(error, FileNotFoundError) else "correct its permissions"
             why = f"cannot be read ({error.strerror}): {todo}"
-        yield _row(clip.id, clip, error=one_line(f"{clip.place} {why}."))
+        yield _row(clip.id, clip, error=readable(f"{clip.place} {why}."))
         return
     for name, varied in vary(clip.id, waveform, data.variations):
         content = to_flac(varied.samples)
         audio = f"audio/{_file_name(name)}"
         (folder / audio).write_bytes(content)
-        note = one_line(f"{clip.place} {waveform.note}.") if waveform.note else None
+        note = readable(f"{clip.place} {waveform.note}.") if waveform.note else None
         yield _row(name, clip, audio=audio, sha256=sha256(content).hexdigest(), waveform=varied, note=note)
 
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from whisper_speedup.audio.clips import Clip, one_line
+from whisper_speedup.audio.clips import Clip
+from whisper_speedup.errors import readable
 
 NAMES = 3  # so many names are given of a kind
 
@@ -18,7 +19,7 @@ class Tally:
 
     def leave(self, kind: str, name: object) -> None:
         """Count a file that is passed over."""
-        self.passed_over.setdefault(kind, []).append(one_line(name))
+        self.passed_over.setdefault(kind, []).append(readable(str(name)))
 
     def line(self, clips: list[Clip], unreadable: int, noted: int) -> str:
         """So many recordings, so many without a transcript, so many files passed over and why."""

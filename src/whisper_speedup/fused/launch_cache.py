@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from whisper_speedup.errors import readable
 from whisper_speedup.files import write_json
 
 
@@ -56,7 +57,7 @@ def write(gpu: str, width: int, config: dict[str, Any]) -> bool:
 
 def say_unusable(gpu: str, why: str) -> None:
     """The line for a file, or an entry of it, that cannot be used."""
-    print(f"{path_of(gpu)} is left aside: {why}", file=sys.stderr, flush=True)
+    print(f"{path_of(gpu)} is left aside: {readable(why)}", file=sys.stderr, flush=True)
 
 
 def triton_version() -> str:

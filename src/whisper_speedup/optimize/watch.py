@@ -82,7 +82,7 @@ class Watch:
         if self.marks != now:
             self.forget()
             self.marks = now
-            self.fingerprint = Fingerprint(weights) if readable(weights) else None
+            self.fingerprint = Fingerprint(weights) if dense(weights) else None
             return True
         if self.fingerprint is not None:
             self.fingerprint.compare(trained != self.trained or time.monotonic() - self.rested > PAUSE_S)
@@ -171,7 +171,7 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return "its weights are not all on the CPU or on one NVIDIA GPU"
     if len(dtypes) != 1 or not dtypes <= set(DTYPES):
         return "its weights are not all float32, float16 or bfloat16"
-    if not readable(weights):
+    if not dense(weights):
         return "its weights are not plain dense tensors"
     return None
 
@@ -194,7 +194,7 @@ def _why_not_plain(module: Any) -> str | None:
     return None
 
 
-def readable(weights: list[torch.Tensor]) -> bool:
+def dense(weights: list[torch.Tensor]) -> bool:
     """Whether the bytes of all weights can be read where `data_ptr` says."""
     try:
         return all(
