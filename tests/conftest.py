@@ -5,7 +5,9 @@ set before the first test module is read, and without asking torch.
 """
 
 import os
+import random
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,14 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     from tests.quick_interpreter import exchange_once
 
     exchange_once()
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Each test draws the same numbers, whichever ran before it in its process."""
+    random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

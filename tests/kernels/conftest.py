@@ -9,11 +9,6 @@ from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 NAMES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 
 
-@pytest.fixture(autouse=True)
-def seed() -> None:
-    torch.manual_seed(0)
-
-
 @pytest.fixture(params=[*HALVES, torch.float32], ids=NAMES.get)
 def dtype(request: pytest.FixtureRequest, device: torch.device) -> torch.dtype:
     """For small shapes; fp32 shows the logic without the rounding."""
