@@ -119,6 +119,21 @@ def test_an_adapter_that_comes_and_is_merged(optimise: Optimise, late: bool) -> 
     assert expected[0] != expected[1] == expected[2] == expected[3] == expected[4]
 
 
+@pytest.mark.parametrize("optimise", [whole, decoder])
+def test_an_adapter_that_is_merged_before_anything_is_decoded_with_it(optimise: Optimise) -> None:
+    results = []
+    for prepare in (nothing, optimise):
+        model = varied_whisper(1)
+        prepare(model)
+        torch.manual_seed(5)  # the adapter's weights
+        adapter = get_peft_model(
+            model, LoraConfig(r=4, target_modules=["q_proj", "fc1"], init_lora_weights=False, lora_alpha=64)
+        )
+        results.append([said(adapter.merge_and_unload())])
+    assert results[0] != [said(varied_whisper(1))]
+    assert results[0] == results[1]
+
+
 def test_a_merged_model_runs_in_the_fused_engine() -> None:
     model = varied_whisper(1)
     whole(model)

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration
 
 from whisper_speedup.errors import UserError
-from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
+from whisper_speedup.fused.settings import DecodingSettings, decoding_settings, token_ids
 from whisper_speedup.prompt import prompt_tokens
 
 SIGNATURE = inspect.signature(WhisperForConditionalGeneration.generate)
@@ -138,7 +138,7 @@ def _like_default(name: str, value: Any) -> bool:
 def _unserved_entry(config: GenerationConfig) -> str | None:
     """The first entry of an effective generation config that is neither known here nor neutral."""
     neutral = GenerationConfig._get_default_generation_params()
-    if config.pad_token_id != config.eos_token_id:
+    if type(config.pad_token_id) is not int or [config.pad_token_id] != list(token_ids(config.eos_token_id)):
         return "pad_token_id apart from eos_token_id"
     for name, value in vars(config).items():
         if name in READ | PROMPT | IDLE or name.startswith("_") or value is None or value is False:

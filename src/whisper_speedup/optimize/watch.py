@@ -163,6 +163,9 @@ def why_changed(model: PreTrainedModel) -> str | None:
             return f"there is a hook on {name}"
         if module.training:
             return f"{name} is in training mode"
+    for index, layer in enumerate(model.layers if isinstance(model, WhisperDecoder) else ()):
+        if {layer.self_attn.layer_idx, layer.encoder_attn.layer_idx} != {index}:
+            return f"layer {index} keeps its states in another layer's place"
     if len({module.eps for module in model.modules() if type(module) is torch.nn.LayerNorm}) > 1:
         return "its layer norms differ in eps"
     weights = list(model.parameters())

@@ -89,6 +89,9 @@ class WholeModel:
                     runner, weights = self.runner(choice.settings), self.weights
                     tokens = runner.generate(choice.features, meanwhile=None if choice.looked else self._look).tokens
                     self._settle()
+                    if not tokens:  # of which transformers makes an error, in some of its versions
+                        choice = Choice(PathTaken("decoder", "the text is empty"))
+                        break
                     if self.weights is weights:
                         self.last = choice.taken
                         return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
