@@ -34,7 +34,7 @@ export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
 .DEFAULT_GOAL := help
-.PHONY: help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
+.PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -133,14 +133,22 @@ $(VENV)/installed: $(LOCKS) tools/install_torch.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Installed and not put on a path: then the interpreter's name in a profile is all that the engine needs, and pip keeps
-# the commit. Kernl asks for Python 3.9 alone, lists tools that decoding does not use, and its setup.py wants the
+# Installed and not put on a path: then the interpreter's name in a profile is all that the engine needs. A folder is
+# copied first, for building writes into it. Kernl asks for Python 3.9 alone, lists tools that decoding does not use, and its setup.py wants the
 # pkg_resources of an older setuptools: hence the three options.
-$(KERNL_VENV)/installed: requirements-kernl.txt
+# What is asked for is kept beside what was made: another source, or another content of a folder, or another interpreter
+# makes the environment from the start.
+KERNL_ASKED = printf '%s\n' "$(KERNL_PYTHON)" "$(KERNL_SOURCE)"; if [ -d "$(KERNL_SOURCE)" ]; then cd "$(KERNL_SOURCE)" && find src -name '*.py' | LC_ALL=C sort | xargs sha256sum; fi
+$(KERNL_VENV)/asked: FORCE
+	@mkdir -p $(@D) && { $(KERNL_ASKED); } | cmp -s - $@ || { rm -rf $(@D) && mkdir -p $(@D) && { $(KERNL_ASKED); } > $@; }
+
+$(KERNL_VENV)/installed: requirements-kernl.txt $(KERNL_VENV)/asked
 	@command -v $(KERNL_PYTHON) >/dev/null || { echo "error: there is no $(KERNL_PYTHON), and Kernl's pinned torch and Triton run on Python 3.10: install it, or name it with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
 	@$(KERNL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "error: $(KERNL_PYTHON) is not Python 3.10: name one with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
 	@test -x $(KERNL_VENV)/bin/python || $(KERNL_PYTHON) -m venv $(KERNL_VENV)
 	@echo "installing into $(KERNL_VENV) (a few minutes)"
 	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-kernl.txt
-	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --ignore-requires-python "$(KERNL_SOURCE)"
+	@source="$(KERNL_SOURCE)"; if [ -d "$$source" ]; then copy=build/kernl-source; rm -rf $$copy && mkdir -p $$copy && \
+		tar -C "$$source" --exclude=./.git --exclude=./build -cf - . | tar -C $$copy -xf - && source=./$$copy; fi; \
+		$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --ignore-requires-python "$$source"
 	@touch $@

@@ -139,14 +139,15 @@ def uncommon(chance: Random) -> dict[str, Any]:
     """Arguments that few calls have."""
     choices: list[dict[str, Any]] = [
         {"return_dict_in_generate": True, "output_scores": True}, {"return_dict_in_generate": True},
-        {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"temperature": 0.7}, {"do_sample": True, "top_k": 5},
-        {"prompt_ids": torch.tensor([72, 44, 45])}, {"num_return_sequences": 2, "num_beams": 3}, {"use_cache": False},
-        {"return_segments": True}, {"attention_mask": "ones"}, {"attention_mask": "short"},
-        {"return_timestamps": False}, {"suppress_tokens": [5, 50, 51]}, {"renormalize_logits": True}, {"bad_words_ids": [[44], [45, 46]]},
+        {"repetition_penalty": 1.4}, {"no_repeat_ngram_size": 2}, {"temperature": 0.7},
+        {"do_sample": True, "top_k": 5}, {"prompt_ids": torch.tensor([72, 44, 45])},
+        {"num_return_sequences": 2, "num_beams": 3}, {"use_cache": False}, {"return_segments": True},
+        {"attention_mask": "ones"}, {"attention_mask": "short"}, {"return_timestamps": False},
+        {"suppress_tokens": [5, 50, 51]}, {"renormalize_logits": True}, {"bad_words_ids": [[44], [45, 46]]},
         {"sequence_bias": {(47,): 2.0}}, {"forced_eos_token_id": EOS}, {"output_attentions": True},
-        {"condition_on_prev_tokens": False}, {"language": ["en"]}, {"unknown": 3}, {"num_beams": 0}, {"num_beams": 2.0},
-        {}, {"encoder_outputs": "given"}, {"decoder_input_ids": torch.tensor([[2, 21, 30, 75]])}, {"top_p": 0.9},
-        {"guidance_scale": 1.5}, {"exponential_decay_length_penalty": (2, 1.5)}, {"typical_p": 0.8},
+        {"condition_on_prev_tokens": False}, {"language": ["en"]}, {"unknown": 3}, {"num_beams": 0},
+        {"num_beams": 2.0}, {}, {"encoder_outputs": "given"}, {"decoder_input_ids": torch.tensor([[2, 21, 30, 75]])},
+        {"top_p": 0.9}, {"guidance_scale": 1.5}, {"exponential_decay_length_penalty": (2, 1.5)}, {"typical_p": 0.8},
         {"is_multilingual": False}, {"eos_token_id": 44},
     ]  # fmt: skip
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ installed = worker.installed
 
 
 def stand_in():
-    pinned = dict(worker.PINNED, python="3.10.13", numpy="1.26.4", capability=[9, 0])
+    pinned = dict(worker.PINNED, python="3.10.13", numpy="1.26.4", capability=[9, 0], commit=worker.COMMIT)
     return {{**installed(), **pinned, **{changes!r}}}
 
 

@@ -8,6 +8,7 @@ import torch
 
 from tests.engines.kernl_stand_in import decoder_calls, program, stand_in
 from tests.tiny_whisper import tiny_features, tiny_whisper
+from whisper_speedup import progress
 from whisper_speedup.engine_params import BaselineParams, KernlUpstreamParams
 from whisper_speedup.engines import kernl_upstream
 from whisper_speedup.engines.huggingface import HuggingFace
@@ -144,6 +145,19 @@ def test_pypis_kernl_is_refused_by_name(model: Path, tmp_path: Path) -> None:
     package.write_text("raise SystemExit('somebody ran it')\n")
     with pytest.raises(UserError, match=r"^the kernl in this environment is PyPI's, an SSH client .*\.$"):
         engine(python).load(model, GENERATION, CPU)
+
+
+def test_warming_up_shows_how_far_it_is(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "QUIET_S", 0)
+    kernl = engine(stand_in(tmp_path))
+    kernl.load(model, GENERATION, CPU)
+    kernl.warm_up(tiny_features(2))
+    kernl.close()
+    shown = [line.split(",")[0] for line in capsys.readouterr().err.splitlines() if "warming" in line]
+    # transformers 4.30 decodes a prompt of 4 tokens in 4 steps, today's, which stands in for it, in one.
+    assert shown == [f"warming Kernl up: {done} of 15 lengths" for done in range(1, 13)]
 
 
 READY = "import json, sys\nprint(json.dumps({'ready': {'commit': None}}), flush=True)\nsys.stdin.readline()\n"

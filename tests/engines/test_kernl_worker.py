@@ -14,7 +14,7 @@ from whisper_speedup.engines.kernl_upstream import WORKER
 
 RIGHT: dict[str, Any] = {
     "python": "3.10.13", "torch": "2.1.2", "triton": "2.1.0", "transformers": "4.30.2", "numpy": "1.26.4",
-    "kernl": "genuine", "commit": "91e2cd9" + 33 * "0", "cuda": "12.1", "capability": [8, 0],
+    "kernl": "genuine", "commit": "91e2cd9", "cuda": "12.1", "capability": [8, 0],
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_it_is_python_3_9_and_imports_nothing_of_ours() -> None:
     }
 
 
-@pytest.mark.parametrize("change", [{}, {"commit": None}, {"capability": [9, 0]}, {"numpy": "1.24.0"}], ids=str)
+@pytest.mark.parametrize("change", [{}, {"capability": [9, 0]}, {"numpy": "1.24.0"}], ids=str)
 def test_the_right_environment_is_not_refused(change: dict[str, Any]) -> None:
     assert kernl_worker.refusal({**RIGHT, **change}) is None
 
@@ -54,7 +54,8 @@ def test_the_right_environment_is_not_refused(change: dict[str, Any]) -> None:
         ({"numpy": None}, "numpy below 2 and here is None"),
         ({"kernl": None}, "has no kernl"),
         ({"kernl": "other"}, "PyPI's, an SSH client and dataset manager that is no part of ELS-RD/kernl"),
-        ({"commit": "0a434b2" + 33 * "0"}, "commit 0a434b2 and not 91e2cd9"),
+        ({"commit": "0a434b2, changed"}, "not commit 91e2cd9 as it was published (pip says 0a434b2, changed)"),
+        ({"commit": None}, "not commit 91e2cd9 as it was published: make"),
         ({"capability": None}, "needs an NVIDIA GPU and its torch finds none"),
         ({"capability": [7, 5]}, "8.0 (Ampere) or newer and this GPU has 7.5"),
     ],
@@ -91,7 +92,24 @@ def test_kernl_is_found_without_running_it(tmp_path: Path, monkeypatch: pytest.M
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: kernl\nVersion: 0.2.1\n")
     source = {"url": "https://example.org/kernl", "vcs_info": {"vcs": "git", "commit_id": RIGHT["commit"]}}
     (metadata / "direct_url.json").write_text(json.dumps(source))
-    assert kernl_worker.find_kernl() == {"kernl": "genuine", "commit": RIGHT["commit"]}
+    assert kernl_worker.find_kernl() == {"kernl": "genuine", "commit": f"{RIGHT['commit']}, changed"}
+
+
+def test_kernl_is_known_by_its_files_whatever_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, "__init__", "model_optimization")
+    monkeypatch.setattr(kernl_worker, "COMMIT_SHA256", kernl_worker.kernl_sha256(str(tmp_path / "kernl")))
+    assert kernl_worker.find_kernl() == {"kernl": "genuine", "commit": "91e2cd9"}
+    (tmp_path / "kernl" / "__pycache__").mkdir()
+    (tmp_path / "kernl" / "__pycache__" / "x.pyc").write_text("")
+    assert kernl_worker.find_kernl()["commit"] == "91e2cd9"
+    (tmp_path / "kernl" / "model_optimization.py").write_text("raise SystemExit('somebody changed it')\n")
+    assert kernl_worker.find_kernl()["commit"] is None
+
+
+def test_our_own_kernl_is_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when somebody runs the worker by its path, without -I."""
+    monkeypatch.syspath_prepend(str(WORKER.parent))
+    assert kernl_worker.find_kernl() == {"kernl": None, "commit": None}
 
 
 def test_pypis_kernl_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

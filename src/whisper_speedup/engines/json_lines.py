@@ -5,7 +5,7 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -34,15 +34,23 @@ class Partner:
         # A thread of its own, since a read from a pipe knows no time limit.
         threading.Thread(target=self._read, daemon=True).start()
 
-    def ask(self, request: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """Send a request and wait for its answer. Raises as `hear` does."""
+    def ask(
+        self, request: dict[str, Any], limit_s: float, progress: Callable[[int], object] | None = None
+    ) -> dict[str, Any]:
+        """Send a request and wait for its answer. Raises as `hear` does, whose limit is one line's.
+
+        Lines {"progress": n} may come before the answer; each goes to `progress`.
+        """
         assert self.program.stdin is not None
         try:
             self.program.stdin.write(json.dumps(request) + "\n")
             self.program.stdin.flush()
         except (OSError, ValueError):  # a pipe whose other end is gone, or one that is closed already
             raise self._ended() from None
-        return self.hear(limit_s)
+        while set(answer := self.hear(limit_s)) == {"progress"}:
+            if progress is not None:
+                progress(answer["progress"])
+        return answer
 
     def hear(self, limit_s: float) -> dict[str, Any]:
         """The next answer. Raises UserError for {"error": sentence}; EngineLost when none comes, or no JSON.

@@ -9,6 +9,7 @@ baseline's: docs/kernl-accuracy.md says in what.
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params import GenerationParams
+from whisper_speedup.progress import Progress
 
 WORKER = Path(__file__).with_name("kernl_worker.py")
 # Seconds to wait for an answer. Starting imports torch from a cold disk; the first decode traces and captures a graph
@@ -71,8 +73,11 @@ class KernlUpstream:
         self.settings["commit"] = self.found["commit"]
 
     def warm_up(self, features: torch.Tensor) -> None:
-        """Decode to the length limit: Kernl makes a graph for each length."""
-        self._ask(features, longest=True)
+        """Decode to the length limit: Kernl makes a graph for each length that a timed decode can reach. transformers
+        4.30 decodes the prompt token by token, so that is the prompt's tokens but one and the new ones."""
+        lengths = len(self.prompt) + self.limit - 1
+        with Progress("warming Kernl up", lengths, "length") as progress:
+            self._ask(features, longest=True, progress=lambda _: progress.advance())
 
     def generate(self, features: torch.Tensor) -> Generation:
         """Decode one utterance; features (1, mels, 3000). `seconds` is the worker's own reading of the timed region."""
@@ -92,12 +97,14 @@ class KernlUpstream:
             self.files.cleanup()
             self.worker = None
 
-    def _ask(self, features: torch.Tensor, longest: bool) -> dict[str, Any]:
+    def _ask(
+        self, features: torch.Tensor, longest: bool, progress: Callable[[int], object] | None = None
+    ) -> dict[str, Any]:
         assert self.worker is not None, "load first"
         path = Path(self.files.name, "features.npy")
         np.save(path, features.float().cpu().numpy())
         request = {"do": "generate", "features": str(path), "arguments": self._arguments(), "longest": longest}
-        answer = self.worker.ask(request, LIMITS_S["generate"])
+        answer = self.worker.ask(request, LIMITS_S["generate"], progress)
         self.memory = answer["memory"]
         return answer
 

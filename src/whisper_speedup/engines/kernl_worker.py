@@ -7,12 +7,13 @@ standard input and an answer a line on standard output; the first line out is {"
     {"do": "generate", "features": file.npy, "arguments": {...}, "longest": false}
         ->  {"tokens": [...], "seconds": s, "memory": {...}}
 
-Whatever goes wrong is {"error": one sentence}. Syntax of Python 3.9, for Kernl itself was written for it.
+With "longest", {"progress": n} comes before the answer for each length that has been decoded. Whatever goes wrong is {"error": one sentence}. Syntax of Python 3.9, for Kernl itself was written for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -26,6 +27,8 @@ from collections.abc import Callable
 from typing import Any
 
 COMMIT = "91e2cd9"  # of ELS-RD/kernl, July 2023, its last
+# Over the names and contents of its Python files, as kernl_sha256 makes it: whatever it was installed from, this is it.
+COMMIT_SHA256 = "f931585aea0340c6963f8afc7b387202e7f07fd1af20fe17e45d226359d72264"
 AGAIN = "make its environment again with `make kernl-env`"
 # The newest set in which this Kernl runs unchanged. Before torch 2.1 Dynamo breaks the decoder into a graph a layer,
 # after it Kernl cannot read the graphs; newer Tritons have no triton.ops, newer transformers keep another cache.
@@ -51,7 +54,7 @@ def main() -> int:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            say(load(state, request) if request["do"] == "load" else generate(state, request))
+            say(load(state, request) if request["do"] == "load" else generate(state, request, say))
         except Exception as error:
             traceback.print_exc()
             first = (str(error).strip().splitlines() or ["no message"])[0]
@@ -84,17 +87,35 @@ def version(package: str) -> str | None:
 
 
 def find_kernl() -> dict[str, Any]:
-    """`kernl`: "genuine", "other" or None, found without running its code. `commit`: what pip installed it from."""
+    """`kernl`: "genuine", "other" or None, found without running its code. `commit`: COMMIT where its files are that
+    commit's, else what pip says it was installed from, or None."""
+    # A script's folder is on its path, and ours has a kernl.py.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or os.curdir) != here]
     spec = importlib.util.find_spec("kernl")
     if spec is None:
         return {"kernl": None, "commit": None}
     folders = list(spec.submodule_search_locations or [])
     genuine = any(os.path.isfile(os.path.join(folder, "model_optimization.py")) for folder in folders)
+    if genuine and kernl_sha256(folders[0]) == COMMIT_SHA256:
+        return {"kernl": "genuine", "commit": COMMIT}
     commit = None
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         source = json.loads(importlib.metadata.distribution("kernl").read_text("direct_url.json") or "{}")
         commit = source.get("vcs_info", {}).get("commit_id")
-    return {"kernl": "genuine" if genuine else "other", "commit": commit}
+    return {"kernl": "genuine" if genuine else "other", "commit": f"{commit[:7]}, changed" if commit else None}
+
+
+def kernl_sha256(folder: str) -> str:
+    """SHA-256 over the names and contents of a package's Python files."""
+    total = hashlib.sha256()
+    found = [os.path.join(root, name) for root, _, names in os.walk(folder) for name in names if name.endswith(".py")]
+    for name, path in sorted((os.path.relpath(path, folder).replace(os.sep, "/"), path) for path in found):
+        with open(path, "rb") as file:
+            content = file.read()
+        total.update(f"{name} {len(content)}\n".encode())
+        total.update(content)
+    return total.hexdigest()
 
 
 def refusal(found: dict[str, Any]) -> str | None:
@@ -108,8 +129,9 @@ def refusal(found: dict[str, Any]) -> str | None:
         )
     if found["kernl"] is None:
         return f"this environment has no kernl: {AGAIN}."
-    if found["commit"] is not None and not found["commit"].startswith(COMMIT):
-        return f"this environment's Kernl is commit {found['commit'][:7]} and not {COMMIT}: {AGAIN}."
+    if found["commit"] != COMMIT:
+        known = f" (pip says {found['commit']})" if found["commit"] else ""
+        return f"this environment's Kernl is not commit {COMMIT} as it was published{known}: {AGAIN}."
     for package, wanted in PINNED.items():
         if found[package] != wanted:
             return f"Kernl runs with {package} {wanted} and here is {found[package]}: {AGAIN}."
@@ -173,7 +195,7 @@ def reorder_self_attention_only(past: Any, beams: Any) -> Any:
     return tuple(tuple(state.index_select(0, beams) for state in layer[:2]) + tuple(layer[2:]) for layer in past)
 
 
-def generate(state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+def generate(state: dict[str, Any], request: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Decode one utterance under the notebook's modes; `seconds` is its timed region."""
     import numpy
     import torch
@@ -183,6 +205,7 @@ def generate(state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     arguments = whole_lengths(request["arguments"], len(state["prompt"]), model.config.max_target_positions)
     if request["longest"]:  # every length has a graph of its own, and each must be made before the clock runs
         arguments["min_length"] = arguments["max_length"]
+        arguments["logits_processor"] = telling(say)
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         if state["autocast"]:
@@ -194,6 +217,21 @@ def generate(state: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
         seconds = time.perf_counter() - begin
     tokens = hypothesis(sequence.tolist(), len(state["prompt"]), model.generation_config.eos_token_id)
     return {"tokens": tokens, "seconds": seconds, "memory": memory(device)}
+
+
+def telling(say: Callable[[dict[str, Any]], None]) -> Any:
+    """A list of one logits processor, which changes nothing and says how many lengths have been decoded."""
+    from transformers import LogitsProcessor, LogitsProcessorList
+
+    class Tell(LogitsProcessor):  # type: ignore[misc]
+        count = 0
+
+        def __call__(self, input_ids: Any, scores: Any) -> Any:
+            self.count += 1
+            say({"progress": self.count})
+            return scores
+
+    return LogitsProcessorList([Tell()])
 
 
 def whole_lengths(arguments: dict[str, Any], prompt: int, positions: int) -> dict[str, Any]:
