@@ -33,6 +33,9 @@ export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 # (CVE-2025-69872).
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
+# librosa is compiled by Numba, which keeps what it compiled beside librosa or in the user's home: here, where we may write.
+export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba
+
 .DEFAULT_GOAL := help
 .PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
 
@@ -46,9 +49,14 @@ doctor: ## say what is missing here for each engine and each profile; installs n
 
 kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstream runs; needs python3.10 and 5 GB  [KERNL_SOURCE=folder]
 
+# DVC wants a Git checkout unless it is told that there is none, as in an unpacked archive. The report then has no commit.
+WITHOUT_GIT = git -C . rev-parse --git-dir >/dev/null 2>&1 || { $(BIN)/dvc config --quiet --local core.no_scm true && \
+	echo "no Git checkout here: the report will name no commit"; }
+
 reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup profile $(PROFILE)
 	@$(BIN)/python -m whisper_speedup estimate
+	@$(WITHOUT_GIT)
 	@$(BIN)/dvc repro
 	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)').html"
 

@@ -7,7 +7,8 @@ standard input and an answer a line on standard output; the first line out is {"
     {"do": "generate", "features": file.npy, "arguments": {...}, "longest": false}
         ->  {"tokens": [...], "seconds": s, "memory": {...}}
 
-With "longest", {"progress": n} comes before the answer for each length that has been decoded. Whatever goes wrong is {"error": one sentence}. Syntax of Python 3.9, for Kernl itself was written for it.
+With "longest", {"progress": n} comes before the answer for each length that has been decoded. Whatever goes wrong is
+{"error": one sentence}. Syntax of Python 3.9, for Kernl itself was written for it.
 """
 
 from __future__ import annotations

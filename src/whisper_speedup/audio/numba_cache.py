@@ -1,0 +1,34 @@
+"""A place where Numba may keep what it compiles of librosa.
+
+It looks beside librosa and in the user's cache folder, and where it may write in neither, librosa cannot be imported.
+"""
+
+import atexit
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def ensure_numba_cache() -> None:
+    """Name a folder of this process alone in NUMBA_CACHE_DIR, where nothing else will do. Call it before librosa comes.
+
+    Of this process alone, for Numba runs what it finds there, and others may write below /tmp.
+    """
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    librosa = importlib.util.find_spec("librosa")
+    beside = Path(librosa.origin).parent if librosa is not None and librosa.origin else None
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if (beside is not None and _writable(beside / "__pycache__")) or _writable(home / "numba"):
+        return
+    folder = tempfile.mkdtemp(prefix="numba-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["NUMBA_CACHE_DIR"] = folder
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`, which may have to be made first."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    return os.access(there, os.W_OK | os.X_OK)
