@@ -211,3 +211,28 @@ def test_what_is_changed_of_all_modules(change: Any, late: bool, monkeypatch: py
     change(monkeypatch)
     assert answer(ours, language="en") == answer(plain, language="en") != before
     assert "every" in explain_path(ours, tiny_features(1), language="en").reason
+
+
+def test_a_shallow_copy_can_be_optimised_too() -> None:
+    plain, ours = pair()
+    other = copy.copy(ours)
+    optimize_model(other)
+    assert answer(other, language="en") == answer(ours, language="en") == answer(plain, language="en")
+    assert last_path(other).path == "whole model"
+
+
+@pytest.mark.parametrize("token", [5000, -1])
+@pytest.mark.parametrize("sampled", [True, False])
+def test_a_prompt_outside_the_vocabulary(token: int, sampled: bool) -> None:
+    plain, ours = pair(lang_to_id={"<|en|>": token})
+    found, expected = (answer(model, language="en", do_sample=sampled) for model in (ours, plain))
+    assert found == expected
+    assert found[0] == "IndexError"
+
+
+def test_a_configuration_of_other_layers() -> None:
+    plain, ours = pair()
+    answer(ours, language="en")
+    for model in (plain, ours):
+        model.config.decoder_layers = 1
+    assert answer(ours, language="en") == answer(plain, language="en")

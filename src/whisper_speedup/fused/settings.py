@@ -92,6 +92,11 @@ def decoding_settings(
             f"the checkpoint's generation_config.json names {len(eos)} end-of-text tokens ({list(eos)}), and the fused"
             f" engine serves one of its {vocabulary} tokens: name one there."
         )
+    if not all(token is None or 0 <= token < vocabulary for token in prompt):
+        raise UserError(
+            f"the prompt is {list(prompt)}, and the model has {vocabulary} tokens: correct the checkpoint's"
+            " generation_config.json."
+        )
     languages = token_ids(list((getattr(config, "lang_to_id", None) or {}).values()))
     if None in prompt and not (languages and all(0 <= token < vocabulary for token in languages)):
         raise UserError(

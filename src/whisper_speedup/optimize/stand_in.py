@@ -59,7 +59,7 @@ def plain_generate(model: Any) -> Callable[..., Any]:
 def put_in(module: torch.nn.Module, mixin: type, state: Any) -> None:
     """Give `module` the class `mixin`, a StandIn, over its own. `state.module` is the module that the state serves."""
     vars(module)[STATE] = state
-    module.__class__ = _class(mixin, type(module))  # type: ignore[arg-type]
+    module.__class__ = _class(mixin, plain_type(module))  # type: ignore[arg-type]
 
 
 def take_out(module: torch.nn.Module) -> None:

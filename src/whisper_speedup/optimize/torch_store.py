@@ -8,7 +8,7 @@ made once an utterance; its beams are query rows over them.
 from collections.abc import Iterator
 
 import torch
-from torch.nn.functional import layer_norm, scaled_dot_product_attention
+from torch.nn.functional import embedding, layer_norm, scaled_dot_product_attention
 
 from whisper_speedup.fused.weights import LayerStack, LayerWeights, Norm
 from whisper_speedup.optimize.store import States, same_within_utterances
@@ -60,7 +60,7 @@ class TorchStore:
         self._reserve(start + count)
         self.ancestry[:, :, start : start + count] = 0 if shared else self.slot[:, None]
         mask = None if rows.shape[0] == self.utterances and start == 0 else self._visible(start, count)
-        states = (weights.embedding[rows] + weights.positions[start : start + count]).flatten(0, 1)
+        states = (embedding(rows, weights.embedding) + weights.positions[start : start + count]).flatten(0, 1)
         for index, layer in enumerate(weights.layers):
             attended = self._self_attend(index, layer, states, start, count, mask)
             states = layer.self_out.add(attended, states)

@@ -43,7 +43,7 @@ READ = {
 }
 CONFIG = (
     "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
-    "encoder_attention_heads", "decoder_attention_heads", "scale_embedding", "_attn_implementation",
+    "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
 )  # fmt: skip
 # All compute the same attention. Another name is a function that somebody registered.
 ATTENTION = {
@@ -163,6 +163,8 @@ def why_changed(model: PreTrainedModel) -> str | None:
             return f"there is a hook on {name}"
         if module.training:
             return f"{name} is in training mode"
+    if isinstance(model, WhisperDecoder) and config.decoder_layers != len(model.layers):
+        return f"it has {len(model.layers)} layers and the configuration says {config.decoder_layers}"
     for index, layer in enumerate(model.layers if isinstance(model, WhisperDecoder) else ()):
         if {layer.self_attn.layer_idx, layer.encoder_attn.layer_idx} != {index}:
             return f"layer {index} keeps its states in another layer's place"
