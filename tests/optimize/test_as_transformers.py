@@ -230,9 +230,16 @@ def test_a_prompt_outside_the_vocabulary(token: int, sampled: bool) -> None:
     assert found[0] == "IndexError"
 
 
-def test_a_configuration_of_other_layers() -> None:
+@pytest.mark.parametrize(("name", "value"), [("decoder_layers", 1), ("vocab_size", 90)])
+def test_a_configuration_that_the_model_does_not_have(name: str, value: int) -> None:
     plain, ours = pair()
-    answer(ours, language="en")
+    answer(ours, language="en", num_beams=2)
     for model in (plain, ours):
-        model.config.decoder_layers = 1
+        setattr(model.config, name, value)
+    assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
+
+
+def test_a_language_outside_the_vocabulary_that_is_not_asked_for() -> None:
+    plain, ours = pair(lang_to_id={"<|en|>": 20, "<|de|>": 5000})
     assert answer(ours, language="en") == answer(plain, language="en")
+    assert last_path(ours).path == "whole model"

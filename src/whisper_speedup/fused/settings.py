@@ -97,7 +97,7 @@ def decoding_settings(
             f"the prompt is {list(prompt)}, and the model has {vocabulary} tokens: correct the checkpoint's"
             " generation_config.json."
         )
-    languages = token_ids(list((getattr(config, "lang_to_id", None) or {}).values()))
+    languages = token_ids(list((getattr(config, "lang_to_id", None) or {}).values())) if None in prompt else ()
     if None in prompt and not (languages and all(0 <= token < vocabulary for token in languages)):
         raise UserError(
             "the checkpoint's generation_config.json has no lang_to_id with tokens of its vocabulary, so the fused"

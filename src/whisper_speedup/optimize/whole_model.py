@@ -209,4 +209,6 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
         return "proj_out is of another type or on another device"
     if projection.weight.shape != inner.decoder.embed_tokens.weight.shape:
         return "proj_out is of another shape than the embedding"
+    if projection.weight.shape[0] != model.config.vocab_size:
+        return f"it has {projection.weight.shape[0]} tokens and the configuration says {model.config.vocab_size}"
     return why_changed(inner.encoder)
