@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 sys.path.append(str(ROOT / "src"))  # behind PYTHONPATH, which may name another version's
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
-EACH = 50  # cases of a process: what they compile and remember would fill the memory
+EACH = 25  # cases of a process: what they compile and remember would fill the memory
 
 
 def main() -> int:

@@ -85,10 +85,9 @@ def case_of(seed: int) -> Case:
 
 
 def some(chance: random.Random, values: dict[str, list[Any]], least: int, most: int) -> dict[str, Any]:
-    """As many of these, each with one of its values."""
-    return {
-        name: chance.choice(values[name]) for name in sorted(chance.sample(sorted(values), chance.randint(least, most)))
-    }
+    """As many of these, each with one of its values. The first ones come oftener: most of the others are refused."""
+    names = sorted(chance.sample(sorted(values), chance.randint(least, most)))
+    return {name: values[name][int(len(values[name]) * chance.random() ** 1.5)] for name in names}
 
 
 def entries(chance: random.Random) -> dict[str, Any]:
@@ -151,8 +150,12 @@ def present(given: dict[str, Any]) -> dict[str, Any]:
 
 def with_arguments(chance: random.Random) -> list[Any]:
     """Calls of all kinds on one model."""
-    start = [Entries(entries(chance))] if chance.random() < 0.2 else []
-    return [*start, *(call(chance, most=4, odd=0.3) for _ in range(chance.randint(1, 3)))]
+    steps: list[Any] = [Entries(entries(chance))] if chance.random() < 0.2 else []
+    for _ in range(chance.randint(1, 3)):
+        one = call(chance, most=chance.choice([1, 2, 4]), odd=0.2)
+        scores = {"return_dict_in_generate": True, "output_scores": True} if chance.random() < 0.3 else {}
+        steps.append(replace(one, arguments={**scores, **one.arguments}))
+    return steps
 
 
 def with_changes(chance: random.Random) -> list[Any]:

@@ -30,10 +30,14 @@ def run_engine(case: Case, result: Any) -> None:
     except UserError as error:
         result.verdict, result.why = "refused", str(error)
         return
+    except Exception as error:  # a person would see a traceback
+        result.differs(f"loading: {error!r}")
+        return
     arguments = generate_arguments(generation, plain.generation_config)
     for call in calls:
         result.calls += 1
-        expected = run.answer(plain, Call(call.features, arguments, context="no_grad"))
+        asked = Call(call.features, arguments, context="no_grad")
+        expected = run.answer(plain, asked)
         result.raised += expected.error is not None
         if expected.endless:
             result.endless += 1
@@ -48,7 +52,7 @@ def run_engine(case: Case, result: Any) -> None:
             continue
         found.warned = expected.warned  # an engine has its own
         why = run.difference(expected, found)
-        if why.startswith("value") and run.is_rounding(plain, run.features_of(call.features), expected, found):
+        if why.startswith("value") and run.rounding(plain, asked, expected, found):
             result.verdict, result.why, why = "rounding", why, ""
         if not why and expected.error is None:
             why = prompts_differ(engine.prompt, expected.prompts[0][0].tolist())

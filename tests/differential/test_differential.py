@@ -8,8 +8,8 @@ import torch
 from model_changes import CHANGES
 
 from tests.differential.cases import KINDS, Call, Case, Change, Entries, Features, case_of
-from tests.differential.rounding import is_rounding
-from tests.differential.run import Answer, answer, features_of, model_of, run_case
+from tests.differential.rounding import scores_are_rounding
+from tests.differential.run import Answer, answer, model_of, rounding, run_case
 from whisper_speedup.optimize.watch import Watch
 
 GROUPS, EACH = 10, 10
@@ -68,7 +68,18 @@ def test_rounding_is_of_equal_scores_alone() -> None:
     tokens = expected.value.clone()
     tokens[0, 2] = (tokens[0, 2] + 1) % 40
     other = Answer(tokens, prompts=expected.prompts)
-    assert not is_rounding(model, features_of(call.features), expected, other)
+    assert not rounding(model, call, expected, other)
     with torch.no_grad():
         model.proj_out.weight.zero_()  # every token is as likely
-    assert is_rounding(model, features_of(call.features), expected, other)
+    assert rounding(model, call, expected, other)
+
+
+def test_scores_as_far_from_the_exact_ones_as_transformers_are_rounding() -> None:
+    exact, plain, infinite = (
+        torch.zeros(3, dtype=torch.float64),
+        torch.tensor([0.0, 1e-3, 0]),
+        torch.tensor([0, -torch.inf, 0]),
+    )
+    assert scores_are_rounding([plain], [-3 * plain], [exact])
+    assert not scores_are_rounding([plain], [-30 * plain], [exact])
+    assert not scores_are_rounding([plain], [infinite], [exact])
