@@ -1,7 +1,8 @@
 """Whether two answers differ by rounding alone, as plain transformers in float64 sees it.
 
 Other tokens: it gives both hypotheses nearly the same score. Other scores: ours are about as far from its scores as
-those of plain transformers in the model's own precision are. (Random weights can multiply an error thousandfold.)
+those of plain transformers in the model's own precision are, or as its own where each weight is off by a rounding.
+Random weights can multiply such an error a thousandfold.
 """
 
 import copy
@@ -15,6 +16,7 @@ EOS = 1
 # Per token. Weights and states in half precision have so few digits that everything computed of them is this far off.
 NEAR = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 0.2}
 FARTHER = 5  # times as far off as plain transformers
+TRIES = 3  # models whose weights are off
 
 
 def is_rounding(plain: Any, features: torch.Tensor, expected: Any, found: Any, exactly: Callable[[Any], Any]) -> bool:
@@ -25,7 +27,9 @@ def is_rounding(plain: Any, features: torch.Tensor, expected: Any, found: Any, e
         return False
     teacher = copy.deepcopy(plain).double()
     if torch.equal(one, other):
-        return scores_are_rounding(expected.value, found.value, exactly(teacher).value)
+        eps = torch.finfo(plain.dtype).eps
+        others = [expected.value, *(exactly(nearly(teacher, eps, seed)).value for seed in range(TRIES))]
+        return scores_are_rounding(others, found.value, exactly(teacher).value)
     if len(expected.prompts) != 1:
         return False
     prompts, rows = expected.prompts[0], len(one)
@@ -42,17 +46,35 @@ def is_rounding(plain: Any, features: torch.Tensor, expected: Any, found: Any, e
     return True
 
 
-def scores_are_rounding(expected: Any, found: Any, exact: Any) -> bool:
-    """Whether all floating-point values found are FARTHER times as far from the exact ones as the expected are."""
-    values = [list(floats(one)) for one in (expected, found, exact)]
-    if len({tuple(one.shape for one in part) for part in values}) != 1 or not values[0]:
+def nearly(model: Any, eps: float, seed: int) -> Any:
+    """A copy of the model whose weights are off by about `eps`, relatively."""
+    found, numbers = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in found.parameters():
+            weight.mul_(1 + eps * torch.randn(weight.shape, generator=numbers, dtype=torch.float64))
+    return found
+
+
+def scores_are_rounding(others: list[Any], found: Any, exact: Any) -> bool:
+    """Whether the floating-point values found are at most FARTHER times as far from the exact ones as some others."""
+    right, ours = list(floats(exact)), list(floats(found))
+    shapes = [one.shape for one in right]
+    if not shapes or [one.shape for one in ours] != shapes:
         return False
-    one, other, right = (torch.cat([tensor.double().flatten() for tensor in part]) for part in values)
-    finite = one.isfinite()
-    if not (torch.equal(finite, other.isfinite()) and torch.equal(one[~finite], other[~finite])):
-        return False
-    off = [(part - right)[finite & right.isfinite()].abs().max() for part in (one, other)]
-    return bool(off[1] <= FARTHER * off[0])
+    off = 0.0
+    for other in map(list, map(floats, others)):
+        if [one.shape for one in other] == shapes:
+            off = max(off, farthest(other, right))
+    return farthest(ours, right) <= FARTHER * off < float("inf")
+
+
+def farthest(values: list[torch.Tensor], right: list[torch.Tensor]) -> float:
+    """The greatest distance; infinite where others are infinite."""
+    one, other = (torch.cat([tensor.double().flatten() for tensor in part]) for part in (values, right))
+    finite = other.isfinite()
+    if not torch.equal(one[~finite], other[~finite]):
+        return float("inf")
+    return float((one - other)[finite].abs().max()) if finite.any() else 0.0
 
 
 def floats(value: Any) -> Iterator[torch.Tensor]:

@@ -80,6 +80,6 @@ def test_scores_as_far_from_the_exact_ones_as_transformers_are_rounding() -> Non
         torch.tensor([0.0, 1e-3, 0]),
         torch.tensor([0, -torch.inf, 0]),
     )
-    assert scores_are_rounding([plain], [-3 * plain], [exact])
-    assert not scores_are_rounding([plain], [-30 * plain], [exact])
-    assert not scores_are_rounding([plain], [infinite], [exact])
+    assert scores_are_rounding([plain], -3 * plain, exact)
+    assert not scores_are_rounding([plain], -30 * plain, exact)
+    assert not scores_are_rounding([plain], infinite, exact)
