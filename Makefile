@@ -3,7 +3,8 @@
 # TORCH=auto|cpu|cuda   which build of torch to install (auto: CUDA where nvidia-smi answers, else CPU)
 # PROFILE=name          which profile to reproduce or report (default: the one in params.yaml)
 # PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
-# MINUTES=60            how long make fuzz takes
+# MINUTES=60            how long make fuzz throws files at readers
+# CASES=3000            how many uses of Whisper it compares after that
 # TESTERS=2             how many processes make test shares the tests among (default: one a core, at most 4)
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
@@ -12,6 +13,7 @@ PYTHON ?= python3
 TORCH ?= auto
 PROFILE ?=
 MINUTES ?= 60
+CASES ?= 3000
 TESTERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 VENV := .venv
 BIN := $(VENV)/bin
@@ -79,8 +81,8 @@ test-gpu: setup ## run the tests that need an NVIDIA GPU
 sanitize: setup ## compute-sanitizer memcheck and racecheck over the kernel tests at small shapes; needs an NVIDIA GPU
 	@PYTHON=$(BIN)/python tools/sanitize.sh
 
-fuzz: setup ## throw changed files at every reader of foreign bytes  [MINUTES=60, for all of them together]
-	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES)
+fuzz: setup ## throw changed files at every reader of foreign bytes, then compare random uses with transformers  [MINUTES=60 CASES=3000]
+	@$(BIN)/python tools/fuzz.py --minutes $(MINUTES) --cases $(CASES)
 
 # Not the CPU lock: PyPI knows no 2.13.0+cpu, and the CUDA lock has the same torch.
 AUDITED = $(filter-out %-cpu.lock,$(LOCKS))

@@ -5,6 +5,9 @@
     make fuzz MINUTES=20
 
 Hypothesis makes the inputs, from seeds and with new numbers each round, and makes a finding smaller before it is kept.
+Last, 3000 random uses of small Whispers, plain and optimised: tools/differential.py (`--only differential` for those
+alone, `--cases` for another number, always the same ones).
+
 Each target runs in a process of its own with a limit on memory and a watch on each input's time, so that a crash of a
 C library, an endless loop and a bomb are findings too. A finding is written to tests/fuzz/findings/TARGET/, where the
 test suite tries it again for ever; commit it together with what mends it. Exit code 1 when there was one.
@@ -20,6 +23,7 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +41,7 @@ from tests.fuzz.targets import HERE, TARGETS, attempt, inputs, seeds  # noqa: E4
 MEMORY_BYTES = 6 * 2**30  # address space, torch's libraries included
 INPUT_S = 20  # of processor time for one input
 PATIENCE_S = 300  # on the clock, behind a target's share of the time
+DIFFERENTIAL = "differential"
 ROUND = 200  # inputs between two looks at the clock
 
 
@@ -48,19 +53,27 @@ def main() -> int:
     """Share the time, run, print a line a target; 1 when there were findings."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="for all targets together")
-    parser.add_argument("--only", nargs="+", choices=sorted(TARGETS), default=sorted(TARGETS), metavar="TARGET")
+    every = [*sorted(TARGETS), DIFFERENTIAL]
+    parser.add_argument("--only", nargs="+", choices=every, default=every, metavar="TARGET")
+    parser.add_argument("--cases", type=int, default=3000, help="of the differential fuzz, beside those minutes")
     parser.add_argument("--seed", type=int, default=None, help="the same inputs again (default: others each time)")
     arguments = parser.parse_args()
     chosen = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
-    share_s = arguments.minutes * 60 / len(arguments.only)
+    readers = [name for name in arguments.only if name != DIFFERENTIAL]
+    share_s = arguments.minutes * 60 / max(len(readers), 1)
     print(f"seed {chosen}, {share_s:.0f} s a target", flush=True)
     found = 0
-    for name in arguments.only:
+    for name in readers:
         with tempfile.TemporaryDirectory() as folder:
             tally = run(name, share_s, chosen, Path(folder))
         found += len(tally["findings"])
         print(json.dumps({"target": name, **tally}), flush=True)
-    return 1 if found else 0
+    differs = 0
+    if DIFFERENTIAL in arguments.only:
+        differs = subprocess.run(
+            [sys.executable, ROOT / "tools/differential.py", "--cases", str(arguments.cases)]
+        ).returncode
+    return 1 if found or differs else 0
 
 
 def run(name: str, share_s: float, chosen: int, folder: Path) -> dict[str, Any]:

@@ -3,152 +3,20 @@
 Each change is made to an optimised model that has decoded before, and to a plain one: both must say the same after it.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from model_changes import SHOWN, data_added, matrix
 from tiny_whisper import tiny_features, varied_whisper
-from torch.nn.utils import prune
 from transformers import WhisperForConditionalGeneration
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from whisper_speedup import last_path, optimize_model
 from whisper_speedup.optimize import fingerprint, watch
 
 Model = WhisperForConditionalGeneration
 ARGUMENTS: dict[str, Any] = {"language": "en", "task": "transcribe", "num_beams": 3}
-
-
-def matrix(model: Model) -> torch.nn.Parameter:
-    return model.model.decoder.layers[1].fc1.weight
-
-
-def noise_like(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(5))
-
-
-def trained(optimizer: Callable[..., torch.optim.Optimizer], **options: Any) -> Callable[[Model], None]:
-    """One step, so large that the text changes. `fused`: the kernel that PyTorch's counters do not see."""
-
-    def change(model: Model) -> None:
-        model.train()
-        steps = optimizer(model.parameters(), **options)
-        labels = torch.tensor([[2, 20, 30, 75, 40, 41, 42, 1]])
-        model(input_features=tiny_features(1), labels=labels).loss.backward()
-        steps.step()
-        steps.zero_grad()
-        model.eval()
-
-    return change
-
-
-def stepped_in_eval(model: Model) -> None:
-    """Gradients that came another way: no forward of ours in training mode."""
-    for parameter in model.parameters():
-        parameter.grad = noise_like(parameter)
-    torch.optim.AdamW(model.parameters(), lr=0.2, fused=True).step()
-
-
-def data_added(model: Model) -> None:
-    for parameter in model.parameters():
-        parameter.data.add_(noise_like(parameter))
-
-
-def data_replaced(model: Model) -> None:
-    for parameter in model.parameters():
-        parameter.data = parameter.data + noise_like(parameter)
-
-
-def averaged(model: Model) -> None:
-    """An exponential moving average, as trainers keep one, swapped in."""
-    average = torch.optim.swa_utils.AveragedModel(
-        copy.deepcopy(varied_whisper(8)), multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.5)
-    )
-    average.update_parameters(varied_whisper(9))
-    for one, other in zip(model.parameters(), average.module.parameters(), strict=True):
-        one.data.copy_(other.data)
-
-
-def written_by_numpy(model: Model) -> None:
-    array = matrix(model).detach().numpy()
-    array[:] = -array
-
-
-def swapped(model: Model) -> None:
-    torch.utils.swap_tensors(matrix(model), torch.nn.Parameter(noise_like(matrix(model))))
-
-
-def another_storage(model: Model) -> None:
-    with torch.no_grad():
-        matrix(model).set_(noise_like(matrix(model)))
-
-
-def from_a_vector(model: Model) -> None:
-    torch.nn.utils.vector_to_parameters(
-        torch.nn.utils.parameters_to_vector(varied_whisper(7).parameters()), model.parameters()
-    )
-
-
-def loaded(model: Model) -> None:
-    model.load_state_dict(varied_whisper(7).state_dict())
-
-
-def loaded_by_assignment(model: Model) -> None:
-    model.load_state_dict(varied_whisper(7).state_dict(), assign=True)
-
-
-def pruned(model: Model) -> None:
-    for layer in model.model.decoder.layers:
-        prune.l1_unstructured(layer.encoder_attn.v_proj, "weight", amount=0.9)
-
-
-def pruned_for_good(model: Model) -> None:
-    pruned(model)
-    for layer in model.model.decoder.layers:
-        prune.remove(layer.encoder_attn.v_proj, "weight")
-
-
-def another_eps(model: Model) -> None:
-    model.model.decoder.layers[0].self_attn_layer_norm.eps = 0.5
-
-
-def another_eps_everywhere(model: Model) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = 0.5
-
-
-def another_scaling(model: Model) -> None:
-    model.model.decoder.layers[0].self_attn.scaling *= 40
-
-
-def other_attention(model: Model) -> None:
-    """A function that a user registered."""
-
-    def uniform(module: Any, query: Any, key: Any, value: torch.Tensor, *_: Any, **__: Any) -> Any:
-        return value.mean(2, keepdim=True).expand(query.shape).transpose(1, 2), None
-
-    ALL_ATTENTION_FUNCTIONS.register("uniform", uniform)
-    model.config._attn_implementation = "uniform"
-
-
-CHANGES: dict[str, Callable[[Model], None]] = {
-    **{
-        f"{optimizer.__name__}, {name}": trained(optimizer, lr=0.3, **options)
-        for optimizer in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.Adagrad)
-        for name, options in (("fused", {"fused": True}), ("foreach", {"foreach": True}))
-    },
-    **{
-        change.__name__: change
-        for change in (
-            stepped_in_eval, data_added, data_replaced, averaged, written_by_numpy, swapped, another_storage,
-            from_a_vector, loaded, loaded_by_assignment, pruned, pruned_for_good, another_eps, another_eps_everywhere,
-            another_scaling, other_attention,
-        )
-    },
-}  # fmt: skip
 
 
 def a_few_values(model: Model) -> None:
@@ -180,7 +48,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("change", SHOWN.values(), ids=SHOWN)
 def test_a_sample_of_the_weights_shows(change: Callable[[Model], None]) -> None:
     same_after(change, whole=True)
 
@@ -188,7 +56,7 @@ def test_a_sample_of_the_weights_shows(change: Callable[[Model], None]) -> None:
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("name", ["AdamW, fused", "data_added", "written_by_numpy", "another_eps", "another_scaling"])
 def test_and_where_the_decoder_alone_is_optimised(name: str) -> None:
-    same_after(CHANGES[name], whole=False)
+    same_after(SHOWN[name], whole=False)
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
