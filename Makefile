@@ -60,7 +60,7 @@ reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PRO
 	@$(BIN)/python -m whisper_speedup estimate
 	@$(WITHOUT_GIT)
 	@$(BIN)/dvc repro
-	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)').html"
+	@echo "open reports/$$($(BIN)/python -c 'from whisper_speedup.params.profile import load_params; print(load_params().profile)').html"
 
 report: setup ## render the report again from the small files in Git; no model, audio or GPU  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup report $(if $(PROFILE),--profile $(PROFILE))
@@ -102,12 +102,12 @@ lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup ## compare token ids with transformers on the samples, all bundled weights and 1, 2 and 5 beams
-	@for name in tiny.en base; do $(BIN)/python -c "from whisper_speedup.checkpoints.prepare import prepare; from whisper_speedup.params import Bundled; prepare(Bundled(source='bundled', name='$$name'))"; done
+	@for name in tiny.en base; do $(BIN)/python -c "from whisper_speedup.checkpoints.prepare import prepare; from whisper_speedup.params.profile import Bundled; prepare(Bundled(source='bundled', name='$$name'))"; done
 	@$(BIN)/python benchmarks/parity.py --models build/models/bundled-tiny.en build/models/bundled-base --clips samples --beams 1 2 5
 
 profile: setup ## show the profiles, and which one is in force
 	@for file in profiles/*.yaml; do printf '  %-16s %s\n' "$$(basename $$file .yaml)" "$$(head -1 $$file | sed 's/^# *//')"; done
-	@echo "in force: $$($(BIN)/python -c 'from whisper_speedup.params import load_params; print(load_params().profile)')"
+	@echo "in force: $$($(BIN)/python -c 'from whisper_speedup.params.profile import load_params; print(load_params().profile)')"
 
 docker: ## reproduce inside a container and copy reports/ out of it; needs Docker  [PROFILE=name]
 	@docker info >/dev/null 2>&1 || { echo "error: docker does not answer: install Docker, start its engine and let this user reach it, or use make reproduce." >&2; exit 2; }

@@ -23,10 +23,10 @@ from speech import clips_in
 
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
+from whisper_speedup.disk.files import read_json, write_json
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
 from whisper_speedup.engines.protocol import Utterance
-from whisper_speedup.files import read_json, write_json
 from whisper_speedup.measure.environment import fingerprint
 
 REFERENCE = "huggingface fp32"

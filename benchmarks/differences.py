@@ -12,7 +12,7 @@ from typing import Any
 
 from record import record
 
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 
 COUNTS = ("different", "different_tokens", "rounding_ties", "better", "worse", "not_judged", "truncated", "failed")
 

@@ -32,8 +32,8 @@ from speech import clips_in, read
 
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.source_params import Folder, Local
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.params.sources import Folder, Local
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE = 16_000

@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 import whisper_speedup
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 6
@@ -133,8 +133,8 @@ def prepare(folder: Path) -> None:
 
     from whisper_speedup.audio import manifest
     from whisper_speedup.checkpoints.prepare import prepare as prepare_model
-    from whisper_speedup.files import write_json
-    from whisper_speedup.source_params import Folder, Local, Synthetic
+    from whisper_speedup.disk.files import write_json
+    from whisper_speedup.params.sources import Folder, Local, Synthetic
 
     home = Path.cwd()
     os.chdir(folder)
@@ -337,7 +337,7 @@ def sigint_in_the_middle(fault: Fault) -> None:
 
 def nan_for_one_clip(fault: Fault) -> None:
     """The third clip's features are NaN, as an overflow in the encoder's first product would leave them."""
-    from whisper_speedup import benchmark
+    from whisper_speedup.run import benchmark
 
     log_mel = benchmark.log_mel
 

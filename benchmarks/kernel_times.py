@@ -19,7 +19,7 @@ import torch
 from record import device_label, record
 
 from whisper_speedup.checkpoints.synthetic import config as published_config
-from whisper_speedup.files import write_json
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.fused.launch import FOLDER, Tile
 from whisper_speedup.fused.launch_cache import file_name
 from whisper_speedup.kernels import cross_attention as cross

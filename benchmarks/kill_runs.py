@@ -36,13 +36,13 @@ import torch
 import yaml
 from record import record
 
-from whisper_speedup import benchmark  # noqa: F401  (imported here so that the forks need not)
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.cli import main as stage
-from whisper_speedup.files import read_json, write_json
-from whisper_speedup.source_params import Folder, Local
+from whisper_speedup.disk.files import read_json, write_json
+from whisper_speedup.params.sources import Folder, Local
+from whisper_speedup.run import benchmark  # noqa: F401  (imported here so that the forks need not)
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 8

@@ -29,15 +29,15 @@ import torch
 import yaml
 from record import record
 
-from whisper_speedup import benchmark
 from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.checkpoints.folder import records
-from whisper_speedup.decoding import Decoded, Item
+from whisper_speedup.disk.files import read_json, write_json, write_jsonl
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
-from whisper_speedup.files import read_json, write_json, write_jsonl
-from whisper_speedup.params import GenerationParams, Profile
-from whisper_speedup.scale.crew import Asks, Crew
-from whisper_speedup.scale.worker import Ended, Loaded, Rows
+from whisper_speedup.params.profile import GenerationParams, Profile
+from whisper_speedup.run import benchmark
+from whisper_speedup.run.crew import Asks, Crew
+from whisper_speedup.run.decoding import Decoded, Item
+from whisper_speedup.run.worker import Ended, Loaded, Rows
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 64

@@ -24,8 +24,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.engine_params import RUNG
-from whisper_speedup.params import load_profile
+from whisper_speedup.params.engines import RUNG
+from whisper_speedup.params.profile import load_profile
 
 LADDER = load_profile("ladder", Path(__file__).resolve().parents[1] / "profiles").measure.ladder
 ENGINES: dict[str, dict[str, Any]] = {

@@ -20,8 +20,8 @@ from speech import clips_in, features
 from transformers import WhisperFeatureExtractor
 
 from whisper_speedup.compare.verdict import EPSILON
+from whisper_speedup.disk.files import read_json
 from whisper_speedup.engines.create import create
-from whisper_speedup.files import read_json
 from whisper_speedup.fused import model as fused_model
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch
 

@@ -36,9 +36,9 @@ from whole_model import WholeModel
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
+from whisper_speedup.disk.files import read_json, write_json
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens
-from whisper_speedup.files import read_json, write_json
 from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.measure.environment import fingerprint
 

@@ -26,12 +26,12 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.compare.wer import load_normaliser, total, word_errors
+from whisper_speedup.disk.files import read_jsonl
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
-from whisper_speedup.files import read_jsonl
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
 REFERENCE = "fused fp32"

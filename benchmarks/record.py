@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from whisper_speedup.compare.provenance import git_state
-from whisper_speedup.files import write_json
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.measure.environment import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]

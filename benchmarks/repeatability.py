@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from record import ROOT, device_label, record
 
-from whisper_speedup import device as devices
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json
-from whisper_speedup.params import BASELINE, load_params, load_profile
+from whisper_speedup.disk.files import read_json
+from whisper_speedup.measure import device as devices
+from whisper_speedup.params.profile import BASELINE, load_params, load_profile
 
 KINDS = {"over utterances": "speedup", "over rounds": "speedup_rounds"}
 

@@ -28,16 +28,16 @@ from record import device_label, record
 from settings import generation_params, measure_params
 
 from whisper_speedup.checkpoints import synthetic, vocabulary
-from whisper_speedup.decoding import Item
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.engines.fused_batch import FusedBatch
-from whisper_speedup.files import write_json
 from whisper_speedup.measure.source import source_sha256
-from whisper_speedup.params import GenerationParams, MeasureParams, Profile
-from whisper_speedup.scale.crew import Crew
-from whisper_speedup.scale.job import Job
-from whisper_speedup.scale.processes import Processes, visible_gpus
-from whisper_speedup.scale.waiting import Waiting
-from whisper_speedup.scale.worker import Ended, Loaded, Rows
+from whisper_speedup.params.profile import GenerationParams, MeasureParams, Profile
+from whisper_speedup.run.crew import Crew
+from whisper_speedup.run.decoding import Item
+from whisper_speedup.run.job import Job
+from whisper_speedup.run.processes import Processes, visible_gpus
+from whisper_speedup.run.waiting import Waiting
+from whisper_speedup.run.worker import Ended, Loaded, Rows
 
 # As in throughput.py: LibriSpeech test-clean's durations, tokens a second of speech, and the search's extra steps.
 MEAN_S, MEDIAN_S, SHORTEST_S, LONGEST_S = 7.42, 5.79, 1.3, 30.0

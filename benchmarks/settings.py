@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whisper_speedup.params import GenerationParams, MeasureParams
+from whisper_speedup.params.profile import GenerationParams, MeasureParams
 
 
 def measure_params(

@@ -25,8 +25,8 @@ from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
-from whisper_speedup.files import read_json, read_jsonl
-from whisper_speedup.params import BASELINE, load_profile
+from whisper_speedup.disk.files import read_json, read_jsonl
+from whisper_speedup.params.profile import BASELINE, load_profile
 
 # The dtype of the weights, and whether products run under fp16 autocast.
 ARITHMETIC = {

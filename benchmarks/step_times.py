@@ -16,8 +16,8 @@ from record import device_label, record
 from settings import generation_params
 
 from whisper_speedup.checkpoints import synthetic
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
-from whisper_speedup.files import write_json
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
 from whisper_speedup.fused.launch import FOLDER, load_launch_config
 from whisper_speedup.fused.launch_cache import file_name

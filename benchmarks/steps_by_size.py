@@ -17,6 +17,7 @@ from record import device_label, record
 from settings import generation_params
 
 from whisper_speedup.checkpoints import synthetic
+from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.device_weights import pack_device_weights
@@ -25,7 +26,6 @@ from whisper_speedup.fused.one_launch import NoOneLaunch, OneLaunch, make_one_la
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.measure.bandwidth import copy_bandwidth
 from whisper_speedup.measure.floor import step_bytes
-from whisper_speedup.prompt import prompt_tokens
 
 SIZES = ["tiny.en", "base", "small", "medium", "large-v2", "large-v3", "large-v3-turbo"]
 

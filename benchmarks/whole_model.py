@@ -10,7 +10,7 @@ from whisper_speedup import last_path, optimize_model
 from whisper_speedup.engines.huggingface import generate_arguments
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.optimize.public import whole_model
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.profile import GenerationParams
 
 
 class WholeModel:

@@ -11,7 +11,7 @@ from whisper_speedup.compare import compare
 from whisper_speedup.compare.evidence import CAP_BYTES, _base64, _mp3
 from whisper_speedup.compare.log_mel import picture
 from whisper_speedup.compare.verdict import verdict
-from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json, write_jsonl
 
 FLOOR = {"bytes": 1853562880, "bandwidth_bytes_s": 3.0e12, "seconds": 1853562880 / 3.0e12}
 

@@ -7,7 +7,7 @@ from typing import Any
 from generated_runs import GeneratedRuns
 
 from whisper_speedup.checkpoints.identity import weights_sha256
-from whisper_speedup.files import sha256, write_json, write_jsonl
+from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 
 SPREAD = {"min": 1.0, "median": 1.0, "max": 1.0}
 DURING: dict[str, Any] = {

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.files import sha256, write_json, write_jsonl
-from whisper_speedup.params import BASELINE, Params, Profile
+from whisper_speedup.disk.files import sha256, write_json, write_jsonl
+from whisper_speedup.params.profile import BASELINE, Params, Profile
 
 GIB = 2**30
 SENTENCE = (

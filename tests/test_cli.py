@@ -16,7 +16,7 @@ import yaml
 from tests.checkpoints.folders import write_folder
 from whisper_speedup import cli
 from whisper_speedup.cli import main
-from whisper_speedup.lock import only_one
+from whisper_speedup.disk.lock import only_one
 
 ROOT = Path(__file__).parents[1]
 

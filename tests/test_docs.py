@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whisper_speedup.params import Profile
+from whisper_speedup.params.profile import Profile
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")] + sorted(

@@ -10,9 +10,9 @@ import pytest
 from tests.fuzz.targets import TARGETS
 from whisper_speedup.audio import manifest
 from whisper_speedup.cli import main
+from whisper_speedup.disk.progress import Progress
 from whisper_speedup.errors import MOST, ClipError, LeftOutError, NotANumberError, UserError, readable
-from whisper_speedup.progress import Progress
-from whisper_speedup.source_params import Folder
+from whisper_speedup.params.sources import Folder
 
 LINES = ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 HIDDEN = [

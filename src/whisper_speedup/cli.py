@@ -11,10 +11,10 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from whisper_speedup import storage
+from whisper_speedup.disk import storage
+from whisper_speedup.disk.lock import only_one
 from whisper_speedup.errors import UserError, readable
-from whisper_speedup.lock import only_one
-from whisper_speedup.params import Profile, check_name, load_params, load_profile, use_profile
+from whisper_speedup.params.profile import Profile, check_name, load_params, load_profile, use_profile
 
 BUILD = Path("build")
 REPORTS = Path("reports")
@@ -48,7 +48,7 @@ def _failure(error: Exception) -> str | None:
     """What failed of the machine, in one sentence; None for a bug."""
     if isinstance(error, OSError):
         return storage.failure(error)
-    from whisper_speedup import device  # late, for it brings torch, which is slow to load
+    from whisper_speedup.measure import device  # late, for it brings torch, which is slow to load
 
     return device.failure(error)
 
@@ -127,7 +127,7 @@ def _load(parsed: argparse.Namespace) -> tuple[str, Profile]:
 
 
 def _estimate(parsed: argparse.Namespace) -> None:
-    from whisper_speedup.estimate import check_disk, estimate
+    from whisper_speedup.run.estimate import check_disk, estimate
 
     name, profile = _load(parsed)
     params = load_params()
@@ -137,8 +137,8 @@ def _estimate(parsed: argparse.Namespace) -> None:
 
 
 def _environment(parsed: argparse.Namespace) -> None:
-    from whisper_speedup import device
-    from whisper_speedup.files import write_json
+    from whisper_speedup.disk.files import write_json
+    from whisper_speedup.measure import device
     from whisper_speedup.measure.environment import fingerprint
 
     name, profile = _load(parsed)
@@ -158,7 +158,7 @@ def _data(parsed: argparse.Namespace) -> None:
 
 def _model(parsed: argparse.Namespace) -> None:
     from whisper_speedup.checkpoints.prepare import prepare
-    from whisper_speedup.files import write_json
+    from whisper_speedup.disk.files import write_json
 
     name, profile = _load(parsed)
     with _alone(name, "model"):
@@ -166,14 +166,14 @@ def _model(parsed: argparse.Namespace) -> None:
 
 
 def _decode(parsed: argparse.Namespace) -> None:
-    from whisper_speedup.benchmark import decode
+    from whisper_speedup.run.benchmark import decode
 
     name, profile = _load(parsed)
     decode(profile, name, parsed.engine, BUILD, ray_address=parsed.ray_address)
 
 
 def _yardstick(parsed: argparse.Namespace) -> None:
-    from whisper_speedup import yardstick
+    from whisper_speedup.run import yardstick
 
     name, profile = _load(parsed)
     if parsed.variant is None:
@@ -185,7 +185,7 @@ def _yardstick(parsed: argparse.Namespace) -> None:
 
 
 def _rounds(parsed: argparse.Namespace) -> None:
-    from whisper_speedup.rounds.stage import run
+    from whisper_speedup.run.rounds import run
 
     name, profile = _load(parsed)
     with _alone(name, "rounds"):

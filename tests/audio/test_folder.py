@@ -9,7 +9,7 @@ from whisper_speedup.audio.clips import Clip
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.tally import Tally
 from whisper_speedup.errors import UserError
-from whisper_speedup.source_params import Folder
+from whisper_speedup.params.sources import Folder
 
 
 def folder(path: Path, limit: int | None = None) -> list[Clip]:

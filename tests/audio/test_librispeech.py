@@ -9,11 +9,11 @@ import soundfile
 
 from tests.hub.content import DUMMY, LIBRISPEECH, SAMPLES
 from tests.hub.server import TestHub
-from whisper_speedup import revisions
 from whisper_speedup.audio.librispeech import open_librispeech, rows_cache, wanted
+from whisper_speedup.disk.files import read_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_jsonl
-from whisper_speedup.source_params import LibriSpeech
+from whisper_speedup.hub import revisions
+from whisper_speedup.params.sources import LibriSpeech
 
 
 def dataset(**changes: object) -> LibriSpeech:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whisper_speedup.audio.manifest import MANIFEST, Row, _file_name, load_audio, prepare, read, to_flac
+from whisper_speedup.disk.files import sha256
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import sha256
-from whisper_speedup.source_params import Folder, Samples, Variations
+from whisper_speedup.params.sources import Folder, Samples, Variations
 
 ROOT = Path(__file__).parents[2]
 KEYS = ["id", "audio", "sha256", "duration_s", "sampling_rate", "reference", "speaker", "cut_from_s", "error"]

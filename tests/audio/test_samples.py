@@ -6,7 +6,7 @@ import pytest
 from whisper_speedup.audio.decode import decode
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.errors import UserError
-from whisper_speedup.source_params import Samples
+from whisper_speedup.params.sources import Samples
 
 FOLDER = Path(__file__).parents[2] / "samples"
 

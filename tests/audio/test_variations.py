@@ -5,7 +5,7 @@ import pytest
 
 from whisper_speedup.audio.decode import Waveform
 from whisper_speedup.audio.variations import add_noise, change_speed, vary
-from whisper_speedup.source_params import Variations
+from whisper_speedup.params.sources import Variations
 
 Tone = Callable[..., np.ndarray]
 STRESS = Variations(noise_snr_db=[20, 10, 0], speeds=[0.9, 1.1], seed=0)

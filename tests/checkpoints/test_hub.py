@@ -10,11 +10,11 @@ from safetensors.torch import load
 
 from tests.hub.content import LARGE_V2, OLD, OLD_SHARDED, SHARDED, TINY_EN, TWO_PRECISIONS
 from tests.hub.server import Repository, TestHub
-from whisper_speedup import revisions
 from whisper_speedup.checkpoints.folder import check
 from whisper_speedup.checkpoints.hub import fetch
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.errors import UserError
+from whisper_speedup.hub import revisions
 
 SETTINGS = {
     "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer_config.json", "normalizer.json",

@@ -6,9 +6,9 @@ from tests.checkpoints.folders import write_folder
 from whisper_speedup.checkpoints import hub
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder, prepare
+from whisper_speedup.disk.files import read_json, write_json
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, write_json
-from whisper_speedup.source_params import Bundled, Hub, Local, Synthetic
+from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 from tests.hub.content import tiny_whisper
 from whisper_speedup.checkpoints.sizes import SIZES, parameters
 from whisper_speedup.checkpoints.synthetic import config
-from whisper_speedup.source_params import SyntheticSize
+from whisper_speedup.params.sources import SyntheticSize
 
 
 @pytest.mark.parametrize("size", ["tiny.en", "base", "large-v2", "large-v3-turbo"])

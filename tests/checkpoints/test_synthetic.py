@@ -5,7 +5,7 @@ import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 from whisper_speedup.checkpoints.synthetic import SIZES, config, make, write
-from whisper_speedup.source_params import SyntheticSize
+from whisper_speedup.params.sources import SyntheticSize
 
 # Parameters of the published checkpoints, the embedding counted once and the encoder's positions included.
 PUBLISHED: dict[SyntheticSize, int] = {

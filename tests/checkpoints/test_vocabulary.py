@@ -6,7 +6,7 @@ import pytest
 from whisper_speedup.checkpoints import bundled, vocabulary
 from whisper_speedup.checkpoints.synthetic import SIZES
 from whisper_speedup.checkpoints.vocabulary import LAYOUTS
-from whisper_speedup.source_params import SyntheticSize
+from whisper_speedup.params.sources import SyntheticSize
 
 
 @pytest.mark.parametrize("size", LAYOUTS)

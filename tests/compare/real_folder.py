@@ -10,8 +10,8 @@ from tests.checkpoints import folders
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import prepare
-from whisper_speedup.files import read_json, sha256, write_json, write_jsonl
-from whisper_speedup.source_params import Folder, Local
+from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.params.sources import Folder, Local
 
 EOS, TIMESTAMPS, PROMPT = 256, 364, [257, 258, 360, 363]  # of folders.write_folder's layout
 # Ids of the 256 bytes; the letters of the texts below.

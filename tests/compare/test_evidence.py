@@ -10,7 +10,7 @@ import soundfile
 from whisper_speedup.audio import manifest
 from whisper_speedup.compare.evidence import evidence, worst_first
 from whisper_speedup.compare.log_mel import LEVELS, WIDTH, picture
-from whisper_speedup.source_params import Folder
+from whisper_speedup.params.sources import Folder
 
 
 def row(name="a", same_text=False, verdict=None, words=1, gap=None):

@@ -11,7 +11,7 @@ from generated_runs import generate, params, profile
 from tests.compare import real_folder
 from whisper_speedup.compare import compare
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 
 SAME, LEFT, RIGHT = [60, 61, 62], [60, 61, 62, 63], [60, 70, 62]
 

@@ -8,8 +8,8 @@ from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
 from whisper_speedup.compare.statistics import tail_share
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json, write_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
 
 
 @pytest.fixture(autouse=True)

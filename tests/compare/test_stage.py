@@ -4,8 +4,8 @@ import pytest
 from generated_runs import GIB, generate, params, profile
 
 from whisper_speedup.compare import compare
+from whisper_speedup.disk.files import read_json, read_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl
 
 KEYS = {"total_s", "median_s", "p95_s", "rtfx", "token_s", "warmup_s", "peak_reserved_bytes", "process_peak_bytes",
         "wer", "truncated", "failed", "device_total_s", "energy_per_audio_hour_wh",

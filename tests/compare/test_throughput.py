@@ -8,8 +8,8 @@ from generated_batches import batches
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json
-from whisper_speedup.params import Params
+from whisper_speedup.disk.files import read_json
+from whisper_speedup.params.profile import Params
 
 
 def compared(made: Any, engines: list[str]) -> dict[str, Any]:

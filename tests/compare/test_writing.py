@@ -8,8 +8,8 @@ from generated_runs import GeneratedRuns, generate, params, profile
 
 from whisper_speedup.compare import compare
 from whisper_speedup.compare.writing import language_of, mostly_unspaced
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.params.profile import GenerationParams
 
 MULTILINGUAL = {
     "is_multilingual": True,

@@ -9,9 +9,9 @@ from generated_runs import generate, params, profile
 from tests.compare import real_folder
 from whisper_speedup.compare import compare, rescore
 from whisper_speedup.compare.judge import Score
+from whisper_speedup.disk.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, sha256, write_json, write_jsonl
-from whisper_speedup.params import Profile
+from whisper_speedup.params.profile import Profile
 
 OWN, OTHER = [60, 61, 62], [60, 70, 62]
 

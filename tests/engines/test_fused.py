@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import (
+from whisper_speedup.engines.create import create
+from whisper_speedup.engines.fused import Fused
+from whisper_speedup.errors import UserError
+from whisper_speedup.params.engines import (
     BaselineParams,
     CompiledParams,
     CTranslate2Params,
@@ -15,10 +18,7 @@ from whisper_speedup.engine_params import (
     KernlPhantomParams,
     KernlUpstreamParams,
 )
-from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.errors import UserError
-from whisper_speedup.params import GenerationParams, MeasureParams
+from whisper_speedup.params.profile import GenerationParams, MeasureParams
 
 CPU = torch.device("cpu")
 MEASURE = MeasureParams(

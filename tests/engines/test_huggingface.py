@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import BaselineParams, VariantParams
 from whisper_speedup.engines import huggingface
 from whisper_speedup.engines.huggingface import HuggingFace, generate_arguments, prompt_tokens
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import BaselineParams, VariantParams
+from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
 

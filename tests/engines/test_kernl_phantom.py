@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import KernlPhantomParams
 from whisper_speedup.engines.kernl_phantom import KernlPhantom
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import KernlPhantomParams
+from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
 GENERATION = GenerationParams(

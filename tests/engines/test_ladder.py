@@ -10,10 +10,10 @@ import torch
 from tests.engines.test_fused import generation
 from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import PLAIN_SWITCHES, RUNG, SWITCHES
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import LeftOutError, UserError
-from whisper_speedup.params import MeasureParams, load_profile
+from whisper_speedup.params.engines import PLAIN_SWITCHES, RUNG, SWITCHES
+from whisper_speedup.params.profile import MeasureParams, load_profile
 
 CPU = torch.device("cpu")
 LADDER = load_profile("ladder", Path(__file__).parents[2] / "profiles")

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import yaml
 
-from whisper_speedup.files import read_json, read_jsonl, sha256, write_json, write_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 
 DECODE = "decode --engine fused"
 PROFILE = Path("profiles/bundled.yaml")

@@ -13,7 +13,7 @@ import yaml
 from tests.checkpoints import folders
 from tests.faults.bad_inputs import CASES, Case
 from whisper_speedup.cli import main
-from whisper_speedup.engine_params import EngineName
+from whisper_speedup.params.engines import EngineName
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = yaml.safe_load((Path(__file__).parent / "sentences.yaml").read_text(encoding="utf-8"))

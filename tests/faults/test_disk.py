@@ -14,15 +14,15 @@ import torch
 import yaml
 
 from tests.checkpoints.folders import write_folder
-from tests.test_benchmark import BUNDLED, Deaf, without_times
-from whisper_speedup import benchmark
+from tests.run.test_benchmark import BUNDLED, Deaf, without_times
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints import bundled, prepare
 from whisper_speedup.checkpoints.folder import make_once
 from whisper_speedup.cli import main
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Profile
-from whisper_speedup.source_params import Bundled, Folder, Local
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.params.profile import Profile
+from whisper_speedup.params.sources import Bundled, Folder, Local
+from whisper_speedup.run import benchmark
 
 
 @pytest.fixture

@@ -14,15 +14,14 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.checkpoints import folders
-from tests.test_benchmark import BUNDLED, without_times
-from whisper_speedup import benchmark
+from tests.run.test_benchmark import BUNDLED, without_times
 from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Profile
-from whisper_speedup.scale import worker
-from whisper_speedup.source_params import Folder, Local
+from whisper_speedup.params.profile import Profile
+from whisper_speedup.params.sources import Folder, Local
+from whisper_speedup.run import benchmark, worker
 
 ERRORS = [
     (torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for"), "the GPU stopped working"),

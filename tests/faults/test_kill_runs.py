@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from whisper_speedup.files import read_json
+from whisper_speedup.disk.files import read_json
 
 ROOT = Path(__file__).parents[2]
 

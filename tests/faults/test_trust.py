@@ -93,7 +93,7 @@ def test_a_data_sets_files_stay_in_their_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: object
 ) -> None:
     from whisper_speedup.errors import UserError
-    from whisper_speedup.source_params import LibriSpeech
+    from whisper_speedup.params.sources import LibriSpeech
 
     monkeypatch.setattr(librispeech, "_patterns", lambda data, commit: [pattern])
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *arguments, **options: str(tmp_path))
@@ -106,7 +106,7 @@ def test_a_data_sets_files_stay_in_their_repository(
 def test_a_transcript_is_not_read_whatever_its_size(tmp_path: Path) -> None:
     from whisper_speedup.audio.folder import open_folder
     from whisper_speedup.errors import UserError
-    from whisper_speedup.source_params import Folder
+    from whisper_speedup.params.sources import Folder
 
     (tmp_path / "a.wav").touch()
     with (tmp_path / "a.txt").open("wb") as file:

@@ -5,7 +5,6 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import BaselineParams, FusedParams
 from whisper_speedup.engines.fused import Fused
 from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
 from whisper_speedup.errors import NotANumberError
@@ -14,7 +13,8 @@ from whisper_speedup.fused.launch import LaunchConfig, Tile
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.beam_update import BeamState, beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import BaselineParams, FusedParams
+from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

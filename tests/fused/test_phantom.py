@@ -11,7 +11,7 @@ from whisper_speedup.fused.attention import attend_transposed
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK, with_phantom_keys, with_phantom_values
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.profile import GenerationParams
 
 Draw = Callable[..., torch.Tensor]
 

@@ -11,7 +11,6 @@ from transformers import WhisperForConditionalGeneration
 
 from tests.fused.test_device_decoder import START, arguments_of, check_equal, engine, plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engine_params import PLAIN_SWITCHES, SWITCHES, Switch
 from whisper_speedup.errors import LeftOutError
 from whisper_speedup.fused.cache import AncestryPast, SharedCross
 from whisper_speedup.fused.copied import CopiedCross, CopiedPast
@@ -20,6 +19,7 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.run_ahead import run_ahead
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.fused.switches import check_rung, everything, switched_off
+from whisper_speedup.params.engines import PLAIN_SWITCHES, SWITCHES, Switch
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SUBSETS = [tuple(switch for place, switch in enumerate(PLAIN_SWITCHES) if number >> place & 1) for number in range(8)]

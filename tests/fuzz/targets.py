@@ -26,11 +26,11 @@ from whisper_speedup.checkpoints.conversion import whisper_state_dict
 from whisper_speedup.checkpoints.folder import check
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.compare.runs import read_inputs
+from whisper_speedup.disk.names import Names
 from whisper_speedup.errors import UserError
-from whisper_speedup.names import Names
-from whisper_speedup.params import load_params, load_profile
-from whisper_speedup.partial import Partial, one_sentence
-from whisper_speedup.source_params import Folder
+from whisper_speedup.params.profile import load_params, load_profile
+from whisper_speedup.params.sources import Folder
+from whisper_speedup.run.partial import Partial, one_sentence
 
 HERE = Path(__file__).parent
 KEY = {"engine": "x"}
@@ -313,7 +313,7 @@ def _table(path: Path, data: bytes) -> None:
 
 def _runs(folder: Path, name: str, data: bytes) -> None:
     """A profile's build folder with one run, in which one file is `data` and says that it is whole."""
-    from whisper_speedup.files import sha256
+    from whisper_speedup.disk.files import sha256
 
     shutil.copytree(HERE / "seeds" / "runs", folder, dirs_exist_ok=True)
     run = folder / "runs" / "huggingface"

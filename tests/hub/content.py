@@ -13,7 +13,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from tests.hub.server import Repository
 from whisper_speedup.checkpoints import synthetic, vocabulary
-from whisper_speedup.files import read_jsonl
+from whisper_speedup.disk.files import read_jsonl
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 LARGE_V2, TINY_EN = "openai/whisper-large-v2", "openai/whisper-tiny.en"

@@ -15,9 +15,9 @@ import yaml
 from tests.hub.client import ROOT, environment
 from tests.hub.content import DUMMY, LARGE_V2, LIBRISPEECH, TINY_EN
 from tests.hub.server import Repository, TestHub
-from whisper_speedup import downloads
 from whisper_speedup.checkpoints.hub import fetch
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
+from whisper_speedup.hub import downloads
 
 STAGES = ("estimate", "environment", "data", "model", GOODBYE := "goodbye", "decode --engine huggingface", "yardstick",
           "decode --engine fused", "rounds", "compare", "report")  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from whisper_speedup.cli import main
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 
 ROOT = Path(__file__).parents[2]
 CLIPS = ["cards-001", "cards-003", "cards-004"]

@@ -7,7 +7,7 @@ import pytest
 from dvc.render.match import match_defs_renderers
 from dvc.repo import Repo
 
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 
 ROOT = Path(__file__).parents[2]
 

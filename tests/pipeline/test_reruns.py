@@ -16,7 +16,7 @@ import yaml
 from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 
-from whisper_speedup.params import MeasureParams
+from whisper_speedup.params.profile import MeasureParams
 
 ROOT = Path(__file__).parents[2]
 FAKE = """#!{executable}

@@ -7,9 +7,9 @@ import pytest
 from generated_runs import GeneratedRuns, generate, profile
 
 from whisper_speedup.compare import compare
+from whisper_speedup.disk.files import read_json, read_jsonl, sha256, write_json, write_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, sha256, write_json, write_jsonl
-from whisper_speedup.params import Params
+from whisper_speedup.params.profile import Params
 from whisper_speedup.report import summary
 from whisper_speedup.report.ladder import ladder
 from whisper_speedup.report.render import render

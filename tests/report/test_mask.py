@@ -8,7 +8,7 @@ from generated_runs import GeneratedRuns, generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
-from whisper_speedup.params import Params
+from whisper_speedup.params.profile import Params
 from whisper_speedup.report import render
 
 

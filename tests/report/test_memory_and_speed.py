@@ -4,7 +4,7 @@ import pytest
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json, read_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl
 from whisper_speedup.report.memory import memory, parts
 from whisper_speedup.report.speed import speed
 

@@ -7,8 +7,8 @@ from generated_runs import generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Params
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.params.profile import Params
 from whisper_speedup.report import render
 from whisper_speedup.report.align import Piece, align
 from whisper_speedup.report.cards import cards

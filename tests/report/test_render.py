@@ -10,8 +10,8 @@ from generated_runs import generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json, write_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
 from whisper_speedup.report import published, render
 
 HOSTILE = [

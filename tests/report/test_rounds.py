@@ -9,7 +9,7 @@ from generated_runs import generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json
+from whisper_speedup.disk.files import read_json
 from whisper_speedup.report import render
 from whisper_speedup.report.charts import canvas
 from whisper_speedup.report.charts.rounds import Span, rounds

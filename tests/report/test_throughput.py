@@ -9,8 +9,8 @@ from generated_batches import batches
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json, read_jsonl, write_json
-from whisper_speedup.params import Params
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.params.profile import Params
 from whisper_speedup.report import summary
 from whisper_speedup.report.render import render
 from whisper_speedup.report.throughput import SHOWN, throughput

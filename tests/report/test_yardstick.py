@@ -5,7 +5,7 @@ from generated_runs import generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
-from whisper_speedup.files import read_json, read_jsonl, write_json, write_jsonl
+from whisper_speedup.disk.files import read_json, read_jsonl, write_json, write_jsonl
 from whisper_speedup.report import render
 from whisper_speedup.report.yardstick import called, sentence, span, yardstick
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from whisper_speedup.audio.decode import SAMPLING_RATE
-from whisper_speedup.params import FeaturesPlace
+from whisper_speedup.params.profile import FeaturesPlace
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.texts import MAX_TEXT_BYTES as MAX_TEXT_BYTES
 from whisper_speedup.audio.texts import read_text
 from whisper_speedup.errors import UserError, shown
-from whisper_speedup.source_params import Folder
+from whisper_speedup.params.sources import Folder
 
 TRANSCRIPTS = ".trans.txt"
 # What libsndfile reads, by its own names for them and by those that files have.

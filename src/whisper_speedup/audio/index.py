@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from whisper_speedup.audio.manifest import Row, validated
+from whisper_speedup.disk.files import iter_jsonl, parsed
+from whisper_speedup.disk.names import Names
 from whisper_speedup.errors import UserError, shown
-from whisper_speedup.files import iter_jsonl, parsed
-from whisper_speedup.names import Names
 
 
 class Index:

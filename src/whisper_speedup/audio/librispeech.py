@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
-from whisper_speedup import downloads, revisions
 from whisper_speedup.audio.clips import Clip, one_line, optional
 from whisper_speedup.audio.tally import Tally
-from whisper_speedup.downloads import Wanted
+from whisper_speedup.disk.files import sha256
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import sha256
-from whisper_speedup.source_params import LibriSpeech
+from whisper_speedup.hub import downloads, revisions
+from whisper_speedup.hub.downloads import Wanted
+from whisper_speedup.params.sources import LibriSpeech
 
 
 def open_librispeech(data: LibriSpeech, tally: Tally | None = None) -> list[Clip]:

@@ -22,10 +22,10 @@ from whisper_speedup.audio.librispeech import open_librispeech
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.variations import vary
+from whisper_speedup.disk.files import read_jsonl, write_jsonl
+from whisper_speedup.disk.progress import track
 from whisper_speedup.errors import UserError, readable, shown
-from whisper_speedup.files import read_jsonl, write_jsonl
-from whisper_speedup.progress import track
-from whisper_speedup.source_params import Folder, LibriSpeech, Samples
+from whisper_speedup.params.sources import Folder, LibriSpeech, Samples
 
 MANIFEST = "manifest.jsonl"
 

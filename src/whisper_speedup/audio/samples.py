@@ -6,9 +6,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from whisper_speedup.audio.clips import Clip, reader
 from whisper_speedup.audio.tally import Tally
+from whisper_speedup.disk.files import read_jsonl, sha256
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_jsonl, sha256
-from whisper_speedup.source_params import Samples
+from whisper_speedup.params.sources import Samples
 
 SAMPLES = Path("samples")
 

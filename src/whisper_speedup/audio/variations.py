@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 
 from whisper_speedup.audio.decode import SAMPLING_RATE, Waveform, resample, window
-from whisper_speedup.source_params import Variations
+from whisper_speedup.params.sources import Variations
 
 
 def vary(clip_id: str, clip: Waveform, variations: Variations | None) -> Iterator[tuple[str, Waveform]]:

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from whisper_speedup.checkpoints import ctranslate2, vocabulary
 from whisper_speedup.checkpoints.conversion import layers, whisper_state_dict
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import write_json
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from whisper_speedup.disk.files import sha256, write_json
+from whisper_speedup.disk.lock import only_one
+from whisper_speedup.disk.storage import reason
 from whisper_speedup.errors import UserError, detail
-from whisper_speedup.files import sha256, write_json
-from whisper_speedup.lock import only_one
-from whisper_speedup.storage import reason
 
 REQUIRED = ("config.json", "generation_config.json", "normalizer.json")
 # Each of these groups is needed in one of its forms.

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from whisper_speedup import downloads, revisions
 from whisper_speedup.checkpoints.folder import OPTIONAL, REQUIRED, used_files
-from whisper_speedup.downloads import Wanted
 from whisper_speedup.errors import UserError
+from whisper_speedup.hub import downloads, revisions
+from whisper_speedup.hub.downloads import Wanted
 
 CONFIGURATIONS = [*REQUIRED, *OPTIONAL, "preprocessor_config.json", "tokenizer.json", "vocab.json", "merges.txt",
                   "processor_config.json"]  # fmt: skip

@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup import revisions
 from whisper_speedup.checkpoints import bundled, hub, synthetic
 from whisper_speedup.checkpoints.folder import check, make_once, records, used_files
+from whisper_speedup.disk.files import read_json, sha256
 from whisper_speedup.errors import UserError, plain
-from whisper_speedup.files import read_json, sha256
-from whisper_speedup.source_params import Bundled, Hub, Local, Synthetic
+from whisper_speedup.hub import revisions
+from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
 
 MODELS = Path("build/models")
 AGAIN = "run the model stage again (dvc repro --force model)"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whisper_speedup.source_params import SyntheticSize
+from whisper_speedup.params.sources import SyntheticSize
 
 
 @dataclass(frozen=True)

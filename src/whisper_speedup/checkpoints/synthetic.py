@@ -12,9 +12,9 @@ from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalG
 
 from whisper_speedup.checkpoints import vocabulary
 from whisper_speedup.checkpoints.sizes import SIZES
-from whisper_speedup.files import write_json
-from whisper_speedup.progress import track
-from whisper_speedup.source_params import SyntheticSize
+from whisper_speedup.disk.files import write_json
+from whisper_speedup.disk.progress import track
+from whisper_speedup.params.sources import SyntheticSize
 
 # Raised when the weights or files we make change, so that folders made before are made again.
 GENERATOR = 1

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE, arithmetic, epsilon, verdict
+from whisper_speedup.disk.progress import track
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BASELINE, Profile
-from whisper_speedup.progress import track
+from whisper_speedup.params.profile import BASELINE, Profile
 
 if TYPE_CHECKING:
     from whisper_speedup.compare.judge import Hypothesis, Score

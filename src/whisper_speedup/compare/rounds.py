@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from whisper_speedup.compare import statistics
 from whisper_speedup.compare.runs import Inputs, Run
+from whisper_speedup.disk.files import read_json, read_jsonl
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl
 
 
 class Turn(BaseModel):

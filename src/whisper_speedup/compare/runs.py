@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.disk.files import read_json, read_jsonl, sha256
 from whisper_speedup.errors import UserError, plain
-from whisper_speedup.files import read_json, read_jsonl, sha256
 
 YARDSTICK = "yardstick."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
 

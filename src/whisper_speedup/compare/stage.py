@@ -17,8 +17,8 @@ from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read
 from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.writing import writing
-from whisper_speedup.files import write_json, write_jsonl, write_text
-from whisper_speedup.params import BASELINE, Params, Profile
+from whisper_speedup.disk.files import write_json, write_jsonl, write_text
+from whisper_speedup.params.profile import BASELINE, Params, Profile
 
 FORMAT = 1  # of context.json: the page refuses what it does not know
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
+from whisper_speedup.disk.files import read_json
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json
 
 Normaliser = Callable[[str], str]
 

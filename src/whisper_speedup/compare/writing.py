@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.wer import Normaliser, any_language, load_normaliser
-from whisper_speedup.files import read_json
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.disk.files import read_json
+from whisper_speedup.params.profile import GenerationParams
 
 Unit = Literal["word", "character"]
 # Chinese, Cantonese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan are written without spaces between words.

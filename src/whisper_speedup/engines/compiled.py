@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.engine_params import BaselineParams, CompiledParams
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import BaselineParams, CompiledParams
+from whisper_speedup.params.profile import GenerationParams
 
 
 class Compiled:

@@ -2,10 +2,10 @@
 
 from typing import get_args
 
-from whisper_speedup.engine_params import RUNG, EngineName, FusedParams
 from whisper_speedup.engines.protocol import Engine
 from whisper_speedup.errors import UserError
-from whisper_speedup.params import BASELINE, MeasureParams
+from whisper_speedup.params.engines import RUNG, EngineName, FusedParams
+from whisper_speedup.params.profile import BASELINE, MeasureParams
 
 
 def create(name: str, measure: MeasureParams) -> Engine:

@@ -19,13 +19,13 @@ from whisper_speedup.checkpoints.folder import records
 from whisper_speedup.checkpoints.identity import model_sha256
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prepare import MODELS
-from whisper_speedup.engine_params import CTranslate2Params
+from whisper_speedup.disk.lock import only_one
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.lock import only_one
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import CTranslate2Params
+from whisper_speedup.params.profile import GenerationParams
 
 # Name to CTranslate2's compute types on a CPU and on a GPU, and the dtype of what is not int8 there.
 COMPUTE = {

@@ -14,8 +14,7 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
-from whisper_speedup.device import check_memory
-from whisper_speedup.engine_params import FusedParams, Switch
+from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
@@ -33,9 +32,10 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.fused.switches import check_rung, everything, switched_off
 from whisper_speedup.kernels.eight_bits import WeightFormat
+from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch, unwatched
-from whisper_speedup.params import GenerationParams
-from whisper_speedup.prompt import prompt_tokens
+from whisper_speedup.params.engines import FusedParams, Switch
+from whisper_speedup.params.profile import GenerationParams
 
 if TYPE_CHECKING:
     from whisper_speedup.fused.one_launch import OneLaunch

@@ -13,8 +13,7 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
-from whisper_speedup.device import check_memory
-from whisper_speedup.engine_params import FusedBatchParams
+from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
@@ -27,8 +26,9 @@ from whisper_speedup.fused.device_checks import check_device, needed_bytes, trit
 from whisper_speedup.fused.launch import load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
-from whisper_speedup.params import GenerationParams
-from whisper_speedup.prompt import prompt_tokens
+from whisper_speedup.measure.device import check_memory
+from whisper_speedup.params.engines import FusedBatchParams
+from whisper_speedup.params.profile import GenerationParams
 
 HELD = 64  # utterances that wait beside those in slots: features of large-v2 take 1 MB each
 PLAIN_SLOTS = 4

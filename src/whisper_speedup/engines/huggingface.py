@@ -19,13 +19,13 @@ import transformers
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
-from whisper_speedup.device import check_memory
-from whisper_speedup.engine_params import BaselineParams, VariantParams
+from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params import GenerationParams
-from whisper_speedup.prompt import prompt_tokens
+from whisper_speedup.params.engines import BaselineParams, VariantParams
+from whisper_speedup.params.profile import GenerationParams
 
 DTYPES = {"half": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}  # of the weights; else fp32
 

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.engine_params import BaselineParams, KernlParams
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.optimize.public import decoder_path, last_path, optimize_model
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import BaselineParams, KernlParams
+from whisper_speedup.params.profile import GenerationParams
 
 
 class Kernl:

@@ -10,7 +10,6 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
-from whisper_speedup.engine_params import KernlPhantomParams
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
@@ -18,7 +17,8 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.measure.parts import Stopwatch, unwatched
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.engines import KernlPhantomParams
+from whisper_speedup.params.profile import GenerationParams
 
 
 class KernlPhantom:

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
-from whisper_speedup.engine_params import KernlUpstreamParams
+from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.engines.json_lines import Partner
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params import GenerationParams
-from whisper_speedup.progress import Progress
+from whisper_speedup.params.engines import KernlUpstreamParams
+from whisper_speedup.params.profile import GenerationParams
 
 WORKER = Path(__file__).with_name("kernl_worker.py")
 # Seconds to wait for an answer. Starting imports torch from a cold disk; the first decode traces and captures a graph

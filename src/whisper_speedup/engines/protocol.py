@@ -9,7 +9,7 @@ import torch
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params import GenerationParams
+from whisper_speedup.params.profile import GenerationParams
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from whisper_speedup.disk.files import write_json
 from whisper_speedup.errors import readable
-from whisper_speedup.files import write_json
 
 
 def file_name(gpu: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
-from whisper_speedup.engine_params import PLAIN_SWITCHES, SWITCHES, Switch
 from whisper_speedup.errors import LeftOutError
+from whisper_speedup.params.engines import PLAIN_SWITCHES, SWITCHES, Switch
 
 Off = frozenset[Switch]
 

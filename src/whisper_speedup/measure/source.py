@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from whisper_speedup.params import BASELINE
+from whisper_speedup.params.profile import BASELINE
 
 PACKAGE = Path(__file__).parents[1]
 # What comes after decoding, or only leads to it.

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration
 
+from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings, token_ids
-from whisper_speedup.prompt import prompt_tokens
 
 SIGNATURE = inspect.signature(WhisperForConditionalGeneration.generate)
 # Arguments of Whisper's `generate` that we read. Of a short recording, transformers uses no attention mask.

@@ -7,9 +7,9 @@ from typing import Any
 
 import jinja2
 
+from whisper_speedup.disk.files import read_json, read_jsonl, write_text
 from whisper_speedup.errors import UserError
-from whisper_speedup.files import read_json, read_jsonl, write_text
-from whisper_speedup.params import ReportParams, load_profile
+from whisper_speedup.params.profile import ReportParams, load_profile
 from whisper_speedup.report import numbers
 from whisper_speedup.report.view import view
 

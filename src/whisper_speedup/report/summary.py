@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from whisper_speedup.engine_params import RUNG
+from whisper_speedup.params.engines import RUNG
 from whisper_speedup.report import numbers
 
 LABELS = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from whisper_speedup.compare.verdict import EPSILON
-from whisper_speedup.params import ReportParams
+from whisper_speedup.params.profile import ReportParams
 from whisper_speedup.report import engines, numbers, published, summary, trust
 from whisper_speedup.report.cards import cards
 from whisper_speedup.report.mask import mask

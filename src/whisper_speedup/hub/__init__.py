@@ -1,0 +1,1 @@
+"""Revisions, downloads that resume, and the sentences for what a hub answers."""

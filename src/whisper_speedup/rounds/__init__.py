@@ -1,1 +1,0 @@
-"""Engines that take turns over a few clips, each in a process that stays: what an interval over rounds stands on."""

@@ -1,0 +1,1 @@
+"""Decoding a set of utterances: the stages, workers here and elsewhere, rows that survive a kill, rounds."""

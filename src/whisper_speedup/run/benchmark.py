@@ -1,0 +1,194 @@
+"""Decode a manifest with one engine: load, warm up, time each utterance, record.
+
+The timed region is the notebook's: features are on the device, `generate` runs, ids come out, and the device is
+synchronised on both sides. Reading audio and computing features happen outside it. scale/ does the work, in
+this process or in many.
+"""
+
+import sys
+import time
+from contextlib import closing
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from whisper_speedup.audio import manifest
+from whisper_speedup.audio.index import Index
+from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.checkpoints.prepare import checked_folder
+from whisper_speedup.disk.files import read_json, sha256, write_bytes, write_json, write_jsonl
+from whisper_speedup.disk.lock import only_one
+from whisper_speedup.disk.progress import Progress
+from whisper_speedup.engines.create import create
+from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
+from whisper_speedup.measure.source import source_sha256
+from whisper_speedup.params.profile import Profile
+from whisper_speedup.run.choose import crew_for
+from whisper_speedup.run.crew import Crew
+from whisper_speedup.run.decoding import ENOUGH, Decoded, Item
+from whisper_speedup.run.inline import Inline
+from whisper_speedup.run.job import Job
+from whisper_speedup.run.local import Checked, Clips, Recorded
+from whisper_speedup.run.partial import Partial, one_sentence
+from whisper_speedup.run.waiting import Waiting
+from whisper_speedup.run.worker import BREAKDOWN, Ended, Loaded, Rows
+
+
+def decode(
+    profile: Profile,
+    profile_name: str,
+    engine_name: str,
+    build: Path = Path("build"),
+    variant: str | None = None,
+    ray_address: str | None = None,
+) -> Path:
+    """Run one engine over the profile's manifest; writes build/PROFILE/runs/ENGINE/ and returns that folder.
+
+    `variant`: `profile` holds this variant of the engine, which is run for its texts alone: the folder is then
+    build/PROFILE/yardstick/VARIANT/, and nothing is timed behind the run. `ray_address`: decode on that Ray cluster.
+
+    Both files are written at the end, each whole or not at all; until then build/PROFILE/partial/ENGINE.jsonl holds the
+    rows decoded so far. It stays when the run ends early, however that happens, and the next run with the same inputs
+    goes on from there. Raises UserError for what the user can mend, a GPU that fails, a full disk and another process
+    that runs the same stage included. An engine that leaves itself out here (LeftOutError) has a run that says why, of
+    no rows.
+    """
+    create(engine_name, profile.measure)  # first: a misspelt name costs no hashing of weights
+    folder = build / profile_name
+    what = engine_name if variant is None else f"yardstick-{variant}"
+    with only_one(folder / f".decode-{what}.lock", f"decoding {profile_name} with {what}"):
+        return _decode(profile, profile_name, engine_name, folder, variant, ray_address)
+
+
+def _decode(
+    profile: Profile, profile_name: str, engine_name: str, folder: Path, variant: str | None, ray_address: str | None
+) -> Path:
+    manifest_path = folder / "data" / "manifest.jsonl"
+    index = Index(manifest_path)
+    model = read_json(folder / "model.json")
+    model_dir = checked_folder(folder / "model.json")
+    measure = profile.measure
+    belongs = {
+        "data_sha256": sha256(manifest_path),
+        "weights_sha256": weights_sha256(model),
+        "model_sha256": model_sha256(model),
+    }
+
+    def items(numbers: list[int], with_audio: bool) -> list[Item]:
+        return [
+            _with_audio(number, row, manifest_path) if with_audio else Item(number, row)
+            for number, row in zip(numbers, index.rows(numbers), strict=True)
+        ]
+
+    job = Job(
+        profile,
+        engine_name,
+        create,
+        Checked(model_dir),
+        Clips(manifest_path, measure.features),
+        warmup=[Item(-1, row) for row in islice(index.readable(), max(measure.warmup, BREAKDOWN) + ENOUGH)],
+        extras=variant is None,
+    )
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    run = folder / "runs" / engine_name if variant is None else folder / "yardstick" / variant
+    name = engine_name if variant is None else f"yardstick-{variant}"
+    with one_sentence():
+        if not job.warmup:
+            raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
+        elsewhere = Recorded(profile.model, model, model_dir.absolute())
+        crew = crew_for(job, elsewhere, items, ray_address)
+    with closing(crew.run()) as messages:
+        with one_sentence():
+            try:
+                loaded = _loaded(messages)
+            except LeftOutError as reason:
+                print(reason, file=sys.stderr, flush=True)
+                write_jsonl(run / "results.jsonl", [])
+                why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
+                write_json(run / "run.json", {**why, **belongs, "results_sha256": sha256(run / "results.jsonl")})
+                return run
+            # All of what the rows depend on: only rows with the same are continued.
+            made_with = {
+                "engine": engine_name,
+                **{key: loaded[key] for key in ("settings", "prompt", "device", "dtype", "threads", "environment")},
+                "features": measure.features,
+                **belongs,
+                "source_sha256": source_sha256(engine_name),
+            }
+            asked: dict[str, Any] = {
+                "generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup,
+            }  # fmt: skip
+            if loaded["elsewhere"] is not None:
+                asked["elsewhere"] = loaded["elsewhere"]
+            session = {"started": started, "conditions": loaded["conditions"]}
+            rows_path = folder / "partial" / f"{name}.jsonl"
+            partial = Partial(rows_path, {**made_with, **asked}, index.names, session)
+        with one_sentence(partial):
+            order = index.longest_first() if loaded["batched"] else range(len(index))
+            crew.waiting = Waiting((number for number in order if not partial.has(number)), crew.size)
+            ended, throughput = _recorded(messages, crew, partial, name)
+            about = {
+                **made_with,
+                "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
+                "profile": profile_name,
+                "device_name": loaded["device_name"],
+                "load_s": loaded["load_s"],
+                "warmup_s": loaded["warmup_s"],
+                "decode_s": throughput["seconds"] or 0.0,
+                "resumed_from": partial.resumed_from,
+                "started": started,
+                "throughput": {**throughput, "batched": loaded["batched"], "workers": crew.size},
+                **ended,
+            }
+            write_bytes(run / "results.jsonl", partial.lines())
+            write_json(run / "run.json", {**about, "results_sha256": sha256(run / "results.jsonl")})
+    partial.remove()
+    return run
+
+
+def _with_audio(number: int, row: manifest.Row, manifest_path: Path) -> Item:
+    """With the file's content; where there is none to be had, the worker's own try says why."""
+    try:
+        return Item(number, row, manifest.read_audio(manifest_path, row) if row.error is None else None)
+    except UserError as error:
+        return Item(number, row.model_copy(update={"audio": None, "error": str(error)}))
+
+
+def _loaded(messages: Any) -> dict[str, Any]:
+    message = next(messages)
+    assert isinstance(message, Loaded)
+    return message.about
+
+
+def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Put each row into `partial` as it comes; what was measured, and the `throughput` of run.json.
+
+    Raises EngineLost when none of the first utterances, or none at all, gives numbers.
+    """
+    numbers = partial.count  # utterances with numbers, those of earlier processes included
+    overflows: list[NotANumberError] = []
+    count, audio_s, last = 0, 0.0, time.perf_counter()
+    with Progress(f"decoding with {name}", partial.total, "utterance", partial.count) as progress:
+        for message in messages:
+            if isinstance(message, Rows):
+                partial.extend([one.row for one in message.rows])
+                last = time.perf_counter()
+                progress.advance(len(message.rows))
+                decoded = sum(one.row["error"] is None for one in message.rows)
+                count += decoded  # without those that failed: they take no time, and would make the rate look higher
+                audio_s += sum(one.audio_s for one in message.rows)
+                numbers += decoded
+                overflows += _overflows(message.rows) if len(overflows) < ENOUGH else []
+            assert isinstance(message, Rows | Ended)
+            if overflows and not numbers and (len(overflows) >= ENOUGH or isinstance(message, Ended)):
+                raise EngineLost(overflows[0].for_all(len(overflows)))
+            if isinstance(message, Ended):
+                begun = crew.waiting.begun
+                seconds = last - begun if begun is not None else None
+                return message.about, {"utterances": count, "audio_s": audio_s, "seconds": seconds}
+    raise AssertionError("a crew ends with Ended")
+
+
+def _overflows(rows: list[Decoded]) -> list[NotANumberError]:
+    return [one.overflow for one in rows if one.overflow is not None]

@@ -1,0 +1,218 @@
+"""The rows of a run that is under way, on disk one by one, so that a run that ends early loses none of them.
+
+A JSON object a line. The first is a header with the `key`: all that the rows depend on. Each process that works on the
+run then adds a line {"session": ...} and a line for each row. A run is continued by a process with the same key; after
+a power cut the last line may be torn, and is dropped. In memory there is where a row's line begins, and no row.
+"""
+
+import json
+import os
+import sys
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from whisper_speedup.disk import storage
+from whisper_speedup.disk.files import sync_folder
+from whisper_speedup.disk.names import Names
+from whisper_speedup.errors import UserError
+from whisper_speedup.measure import device
+
+FORMAT = 2  # of the header, the sessions and the rows
+
+
+class Partial:
+    """The file `path`, continued where it has this `key`, else begun anew. `ids`: the utterances there will be.
+
+    A row with an error is not taken over from an earlier process: what made it may have been mended. `session`: what to
+    remember of this process. `resumed_from`: the earlier ones' `session`, each with `rows`, the number of rows that it
+    made; None when there was none.
+    The file is beside DVC's outputs and not in them, for DVC deletes those before a stage runs.
+    """
+
+    def __init__(self, path: Path, key: Mapping[str, Any], ids: Names, session: Mapping[str, Any]) -> None:
+        self.path, self.ids, self.total = path, ids, len(ids)
+        self.count = 0  # of rows
+        self.resumed_from: list[dict[str, Any]] | None = None
+        self._begins = array("q", [-1]) * self.total  # of each utterance's line; -1: there is none
+        header = {"format": FORMAT, "key": json.loads(_line(key)), "total": self.total}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size, continues = self._take_over(header)
+        new = 0 if continues else os.O_TRUNC
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | new, 0o666)
+        if continues:
+            os.ftruncate(self.file, size)
+        self._write([*([] if continues else [_line(header)]), _line({"session": session})])
+        sync_folder(path.parent)
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row. It is on the disk when this returns, whole: no signal, crash or power cut can halve it."""
+        self.extend([row])
+
+    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows, all flushed at once. When the disk is full none of them is added."""
+        lines = [_line(row) for row in rows]
+        begin = self._write(lines)
+        for row, line in zip(rows, lines, strict=True):
+            place = self.ids.find(row["id"])
+            assert place is not None, f"{row['id']} is none of this run's utterances"
+            self.count += self._begins[place] < 0
+            self._begins[place] = begin
+            begin += len(line)
+
+    def has(self, place: int) -> bool:
+        """Whether there is a row for the utterance with this number in `ids`."""
+        return self._begins[place] >= 0
+
+    def lines(self) -> Iterator[bytes]:
+        """The rows' lines as they are in the file, in the order of `ids`."""
+        with self.path.open("rb") as file:
+            for begin in self._begins:
+                if begin >= 0:
+                    file.seek(begin)
+                    yield file.readline()
+
+    def remove(self) -> None:
+        """Delete the closed file: its rows have reached the run's own folder."""
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: another engine's rows are in it
+            self.path.parent.rmdir()
+
+    def close(self) -> None:
+        """Close the file and leave it where it is."""
+        os.close(self.file)
+
+    def said(self) -> str:
+        """How much is kept, as the end of a sentence."""
+        return f"{self.count} of {self.total} utterances are kept in {self.path}, and running again goes on from there"
+
+    def _take_over(self, header: dict[str, Any]) -> tuple[int, bool]:
+        """Where what is whole in the file ends, and whether it goes on."""
+        entries = _read(self.path)
+        size, found = next(entries, (0, None))
+        if found is None:
+            return 0, False
+        if found != header:
+            self._set_aside_what_has_rows(found, header)
+            return 0, False
+        sessions: list[dict[str, Any]] = []
+        makers = array("i", [-1]) * self.total  # the session that made a row
+        begin = size
+        for size, entry in entries:
+            if "session" in entry:
+                sessions.append(dict(entry["session"]))
+            elif sessions and (place := self.ids.find(entry["id"])) is not None:
+                whole = entry["error"] is None
+                self._begins[place] = begin if whole else -1
+                makers[place] = len(sessions) - 1 if whole else -1
+            begin = size
+        counts = [0] * len(sessions)
+        for maker in makers:
+            if maker >= 0:
+                counts[maker] += 1
+        self.count = sum(counts)
+        self.resumed_from = [{"rows": n, **s} for n, s in zip(counts, sessions, strict=True) if n] or None
+        if self.count:
+            print(f"going on: {self.count} of {self.total} utterances are kept in {self.path}", file=sys.stderr)
+        return size, True
+
+    def _set_aside_what_has_rows(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+        """Rows that were made with something else are of no use here, and yet may have taken hours."""
+        if not any("id" in entry for _, entry in _read(self.path)):
+            return
+        aside = self.path.with_name(f"{self.path.stem}.aside{self.path.suffix}")
+        ours, theirs = header["key"], found.get("key")
+        theirs = theirs if isinstance(theirs, dict) else {}
+        what = ", ".join(name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)) or "format"
+        print(
+            f"{self.path} was made with something else ({what}): kept as {aside.name}, and begun anew", file=sys.stderr
+        )
+        os.replace(self.path, aside)
+
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Where the first of the lines begins."""
+        data = b"".join(lines)
+        size = os.fstat(self.file).st_size
+        try:
+            while data:  # one write, unless the disk is nearly full
+                data = data[os.write(self.file, data) :]
+            os.fdatasync(self.file)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self.file, size)  # half a line, on a disk that became full
+            error.filename = str(self.path)
+            raise
+        return size
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The file's entries up to the first line that is not whole, each with the byte at which it ends."""
+    if not path.exists():
+        return
+    size = 0
+    with path.open("rb") as file:
+        for line in file:
+            entry = _entry(line, first=size == 0)
+            if entry is None:
+                break
+            size += len(line)
+            yield size, entry
+        whole = os.fstat(file.fileno()).st_size
+    if 0 < size < whole:
+        print(f"{path} ends in a line that is not whole ({whole - size} bytes): dropped", file=sys.stderr)
+
+
+def _entry(line: bytes, first: bool) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None  # torn
+    try:
+        entry = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and _known(entry, first) else None
+
+
+def _known(entry: dict[str, Any], first: bool) -> bool:
+    """Whether a line is a header, a session or a row."""
+    if first:
+        return "format" in entry
+    if "session" in entry:
+        return isinstance(entry["session"], dict)
+    return isinstance(entry.get("id"), str) and "error" in entry
+
+
+@contextmanager
+def one_sentence(partial: Partial | None = None) -> Iterator[None]:
+    """Turn what ends a run early into one sentence that also says which rows are kept.
+
+    A UserError and a failure of the GPU, the memory or the disk leave as UserError; KeyboardInterrupt leaves as itself,
+    with the sentence as its message. Any other error is a bug and leaves as it is, with a note.
+    """
+    kept = partial.said if partial is not None else None
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.args = (kept() + ".",) if kept else ()
+        raise
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is not None:
+            raise UserError(f"{sentence.removesuffix('.')}; {kept()}." if kept else sentence) from None
+        if kept:
+            error.add_note(kept())
+        raise
+    finally:
+        if partial is not None:
+            partial.close()
+
+
+def _sentence(error: Exception) -> str | None:
+    if isinstance(error, UserError):
+        return str(error)
+    return storage.failure(error) if isinstance(error, OSError) else device.failure(error)
