@@ -30,12 +30,12 @@ from settings import generation_params, measure_params
 from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.disk.files import write_json
 from whisper_speedup.engines.fused_batch import FusedBatch
-from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params.profile import GenerationParams, MeasureParams, Profile
 from whisper_speedup.run.crew import Crew
 from whisper_speedup.run.decoding import Item
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.processes import Processes, visible_gpus
+from whisper_speedup.run.source import package_sha256
 from whisper_speedup.run.waiting import Waiting
 from whisper_speedup.run.worker import Ended, Loaded, Rows
 
@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace, count: int, drawn: list[tuple[Drawn, int]
             Noise(arguments.size), warmup=items[:1], threads=threads, extras=False,
         )  # fmt: skip
         pool = Processes(job, gpus)
-        crew = Crew(pool, count, lambda numbers, _: [items[n] for n in numbers], source_sha256("fused_batch"))
+        crew = Crew(pool, count, lambda numbers, _: [items[n] for n in numbers], package_sha256())
         begin, ended, rows, device = time.perf_counter(), {}, 0, ""
         last = begin
         with closing(crew.run()) as messages:

@@ -310,7 +310,7 @@ def test_rows_of_other_inputs_are_never_continued(profile: Profile, monkeypatch:
     elif what == "data":
         manifest.prepare(Folder(source="folder", path="mine", limit=3, variations=None), Path("build/p/data"))
     elif what == "source":
-        monkeypatch.setattr(benchmark, "source_sha256", lambda engine: "another")
+        monkeypatch.setattr(benchmark, "source_sha256", lambda stage: "another")
     elif what == "generation":
         profile = profile.model_copy(update={"generation": profile.generation.model_copy(update={"num_beams": 4})})
     else:

@@ -22,7 +22,6 @@ from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
-from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.run.choose import crew_for
 from whisper_speedup.run.crew import Crew
@@ -31,6 +30,7 @@ from whisper_speedup.run.inline import Inline
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.local import Checked, Clips, Recorded
 from whisper_speedup.run.partial import Partial, one_sentence
+from whisper_speedup.run.source import source_sha256, stage_of
 from whisper_speedup.run.waiting import Waiting
 from whisper_speedup.run.worker import BREAKDOWN, Ended, Loaded, Rows
 
@@ -114,7 +114,7 @@ def _decode(
                 **{key: loaded[key] for key in ("settings", "prompt", "device", "dtype", "threads", "environment")},
                 "features": measure.features,
                 **belongs,
-                "source_sha256": source_sha256(engine_name),
+                "source_sha256": source_sha256(stage_of(engine_name, variant)),
             }
             asked: dict[str, Any] = {
                 "generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup,

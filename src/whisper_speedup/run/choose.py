@@ -8,7 +8,6 @@ import torch
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure import device as devices
-from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.params.profile import MeasureParams
 from whisper_speedup.run.crew import Crew
 from whisper_speedup.run.decoding import Item
@@ -16,6 +15,7 @@ from whisper_speedup.run.inline import Inline
 from whisper_speedup.run.job import Job, Weights
 from whisper_speedup.run.local import Clips
 from whisper_speedup.run.processes import Processes, visible_gpus
+from whisper_speedup.run.source import package_sha256
 
 
 def crew_for(
@@ -33,12 +33,12 @@ def crew_for(
         actors = RayActors(ray_address, measure.device, asked)
         source = job.source.absolute() if isinstance(job.source, Clips) else job.source
         actors.job = replace(job, weights=elsewhere, source=source, threads=actors.threads)
-        return Crew(actors, actors.size, items, source_sha256(job.engine))
+        return Crew(actors, actors.size, items, package_sha256())
     size, gpus = local_workers(measure)
     if size == 1:
         return Inline(job, items)
     threads = None if gpus else max(1, torch.get_num_threads() // size)
-    return Crew(Processes(replace(job, threads=threads), gpus), size, items, source_sha256(job.engine))
+    return Crew(Processes(replace(job, threads=threads), gpus), size, items, package_sha256())
 
 
 def local_workers(measure: MeasureParams) -> tuple[int, list[str]]:

@@ -26,9 +26,9 @@ from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.measure.floor import step_bytes
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.measure.sampler import Sampler
-from whisper_speedup.measure.source import source_sha256
 from whisper_speedup.run.decoding import Decoded, FeaturesOf, Item, decoded, warm_up
 from whisper_speedup.run.job import Job
+from whisper_speedup.run.source import package_sha256
 from whisper_speedup.run.timed import timed
 
 BREAKDOWN = 8  # utterances whose parts are timed
@@ -93,7 +93,7 @@ def work(job: Job, more: More) -> Generator[Message]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
         "slots": int(engine.settings.get("slots", 1)),
         "batched": isinstance(engine, BatchEngine),
-        "source_sha256": source_sha256(job.engine),
+        "source_sha256": package_sha256(),
         "sees_audio": job.source.visible(),
         "load_s": load_s,
         "warmup_s": warmup_s,

@@ -21,9 +21,9 @@ from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params.engines import VariantParams
 from whisper_speedup.params.profile import BASELINE, MeasureParams, Profile
 from whisper_speedup.run.benchmark import decode
+from whisper_speedup.run.source import source_sha256
 
 Row = dict[str, Any]
-PACKAGE = Path(__file__).parents[1]
 ATTENTION = ("eager", "sdpa")
 THREADS = "threads_"
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16 products
@@ -60,7 +60,7 @@ def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Pat
     decode(changed(profile, variant), profile_name, BASELINE, build, variant)
     # Written last: a folder without it is not complete.
     made = made_for(profile, profile_name, variant, build)
-    write_json(folder / "made_for.json", {**made, "sources": _loaded_sources()})
+    write_json(folder / "made_for.json", made)
     return folder
 
 
@@ -102,7 +102,7 @@ def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str |
 
 
 def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> Row:
-    """All that a variant's texts depend on but our own sources."""
+    """All that a variant's texts depend on."""
     folder, measure = build / profile_name, changed(profile, variant).measure
     return {
         "variant": variant,
@@ -114,25 +114,13 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
         "environment": fingerprint(),
         "data_sha256": sha256(folder / "data" / "manifest.jsonl"),
         "weights_sha256": weights_sha256(read_json(folder / "model.json")),
+        "source_sha256": source_sha256("yardstick"),
     }
 
 
 def _kept(folder: Path, made: Row) -> bool:
-    if not (folder / "made_for.json").is_file():
-        return False
-    found = read_json(folder / "made_for.json")
-    sources = found.pop("sources")
-    return found == made and all(
-        (PACKAGE / name).is_file() and sha256(PACKAGE / name) == digest for name, digest in sources.items()
-    )
-
-
-def _loaded_sources() -> dict[str, str]:
-    """The package's modules in this process with their hashes, without those that only lead to decoding."""
-    leading = {"__init__.py", "__main__.py", "cli.py", "params.py", "errors.py", "files.py", "yardstick.py"}
-    files = [Path(path) for module in list(sys.modules.values()) if (path := getattr(module, "__file__", None))]
-    names = sorted(path.relative_to(PACKAGE).as_posix() for path in files if path.is_relative_to(PACKAGE))
-    return {name: sha256(PACKAGE / name) for name in names if name not in leading}
+    path = folder / "made_for.json"
+    return path.is_file() and read_json(path) == made
 
 
 def _in_a_process(profile_name: str, variant: str) -> None:
