@@ -11,7 +11,8 @@ from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.launch import LaunchConfig, Tile
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.kernels.beam_update import BeamState, beam_update, read_hypothesis
+from whisper_speedup.kernels.beam_state import BeamState
+from whisper_speedup.kernels.beam_update import beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
 from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams

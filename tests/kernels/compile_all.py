@@ -33,6 +33,7 @@ from whisper_speedup.kernels import (
     self_attention,
     vocabulary,
 )
+from whisper_speedup.kernels.beam_state import BatchState, BeamState
 from whisper_speedup.kernels.stream import Stream
 
 POINTERS = {
@@ -134,13 +135,13 @@ def launches(dtype: torch.dtype, programmatic: bool) -> dict[str, Recorder]:
         stream, 0, rows, half(size, d), torch.empty(size), torch.empty(size), torch.zeros(size, dtype=torch.int8),
         ints(1), peak, peak, candidates, 1e-5, 4, 1, **vars(launch.vocabulary), pdl=programmatic, done=ints(1),
     )  # fmt: skip
-    state = beam_update.BeamState(positions, torch.device("cpu"))
+    state = BeamState(positions, torch.device("cpu"))
     for sources, early in ((1, False), (beams, True), (beams, "never")):
         beam_update.beam_update(
             state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, early, launch.update_warps
         )
     # fused/device_search.py: one tile as wide as the vocabulary, and room for every position.
-    state, peak = beam_update.BeamState(448, torch.device("cpu")), torch.empty(1, 8)
+    state, peak = BeamState(448, torch.device("cpu")), torch.empty(1, 8)
     candidates = torch.empty(1, 8, 2 * beams, dtype=torch.int64)
     for sources in (1, beams):
         beam_update.beam_update(state, peak, peak, candidates, sources, beams, size, 4, positions, 50257, 1.0, False)
@@ -197,7 +198,7 @@ def batch(dtype: torch.dtype, slots: int = 4) -> None:
         return torch.empty(shape, dtype=dtype)
 
     launch = BatchLaunch()
-    state = collect.BatchState(slots, positions, torch.device("cpu"))
+    state = BatchState(slots, positions, torch.device("cpu"))
     vector = torch.empty(3 * d)
     add_norm.embed_rows(
         state.tokens, prompt, state.position, half(size, d), half(448, d), half(d), torch.empty(rows, d), half(rows, d),

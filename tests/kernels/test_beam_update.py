@@ -10,7 +10,8 @@ from tests.kernels.support import POSITIONS, VOCABULARIES
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Suppression
 from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.settings import DecodingSettings
-from whisper_speedup.kernels.beam_update import BeamState, beam_update, read_hypothesis
+from whisper_speedup.kernels.beam_state import BeamState
+from whisper_speedup.kernels.beam_update import beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
 
 PROMPT, EOS, VOCABULARY, TILE = [2, 3, 4], 1, 61, 16

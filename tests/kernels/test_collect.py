@@ -9,8 +9,9 @@ from beam_search_oracle import random_language
 from tests.kernels.test_beam_update import EOS, LOWEST, PROMPT, VOCABULARY, tiles_of
 from whisper_speedup.fused.beam_search import BeamSearch, GreedySearch, Suppression
 from whisper_speedup.fused.settings import DecodingSettings
+from whisper_speedup.kernels.beam_state import BatchState
 from whisper_speedup.kernels.beam_update import beam_update
-from whisper_speedup.kernels.collect import BatchState, collect, collect_reference
+from whisper_speedup.kernels.collect import collect, collect_reference
 
 TILE = 16
 Language = Callable[[list[list[int]]], torch.Tensor]

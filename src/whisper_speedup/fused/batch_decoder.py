@@ -24,9 +24,10 @@ from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.add_norm import add_norm, embed_rows
 from whisper_speedup.kernels.batch_cross_attention import BatchCrossScratch, batch_cross_attention
 from whisper_speedup.kernels.batch_self_attention import batch_self_attention
+from whisper_speedup.kernels.beam_state import BatchState
 from whisper_speedup.kernels.beam_update import beam_update
 from whisper_speedup.kernels.bias_gelu import bias_gelu
-from whisper_speedup.kernels.collect import BatchState, collect
+from whisper_speedup.kernels.collect import collect
 from whisper_speedup.kernels.row_candidates import row_candidates
 from whisper_speedup.kernels.stream import ROWS
 

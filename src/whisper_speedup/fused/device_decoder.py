@@ -13,7 +13,8 @@ import triton
 from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct, Product
 from whisper_speedup.fused.launch import LaunchConfig, Tile
 from whisper_speedup.fused.settings import DecodingSettings
-from whisper_speedup.kernels.beam_update import BeamState, beam_update
+from whisper_speedup.kernels.beam_state import BeamState
+from whisper_speedup.kernels.beam_update import beam_update
 from whisper_speedup.kernels.cross_attention import CrossAttentionScratch, cross_attention
 from whisper_speedup.kernels.cross_layout import UNIT_VALUES, cross_layout
 from whisper_speedup.kernels.embed import embed

@@ -9,7 +9,8 @@ import torch
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.device_decoder import vocabulary_rules
 from whisper_speedup.fused.settings import DecodingSettings
-from whisper_speedup.kernels.beam_update import BeamState, beam_update, read_hypothesis
+from whisper_speedup.kernels.beam_state import BeamState
+from whisper_speedup.kernels.beam_update import beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
 from whisper_speedup.kernels.vocabulary import END_OF_TEXT, LOWEST, SUPPRESSED, SUPPRESSED_AT_BEGIN
 

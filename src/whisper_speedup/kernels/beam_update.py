@@ -11,73 +11,24 @@ compare the two. Sequences are not copied: `history` keeps each step's tokens an
 from the finished hypothesis. A launch after `done` changes nothing. NaN among the logits ends the search at once, with
 NaN for the best score.
 
-Many searches at once (collect.py's BatchState) are as many programs, each at a length of its own. One of them may still
+Many searches at once (BatchState) are as many programs, each at a length of its own. One of them may still
 be at its prompt, which its rows take `beams` tokens at a time; the row `first_row` then holds the prompt's last token
 and is the only source of the first choice. `limits` may end each at a length of its own.
 
 Bytes a search: tiles * rows * (KEEP * 8 + 8) read, 0.2 MB for large-v2: latency, not bandwidth.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 
+from whisper_speedup.kernels.beam_state import SLOTS, BatchState, BeamState
 from whisper_speedup.kernels.stream import ROWS, let_next_start, pdl_option, wait_for_inputs
 from whisper_speedup.kernels.vocabulary import LOWEST, candidate_index, candidate_score, pack_candidate
 
-if TYPE_CHECKING:
-    from whisper_speedup.kernels.collect import BatchState
-
 NEVER: tl.constexpr = tl.constexpr(-1.0e9)  # transformers' score for "not a candidate"
-SLOTS = 16  # beams, padded
 EARLY_FALSE, EARLY_TRUE, EARLY_NEVER = 0, 1, 2
-
-
-class BeamState:
-    """What a search keeps on the device; int32 but for the scores.
-
-    `length` (1,): tokens so far, prompt included. `position` (1,): where the next step's tokens stand, length - 1.
-    `done` (1,). `tokens` (16,): the next step's tokens. `scores` (16,) fp32: the running beams'. `history`
-    (2, positions, 16): tokens and parents chosen at each generated index. Finished pool, best first, (16,) each:
-    `finished_scores` fp32, `finished_lengths` (0 while empty), `finished_parents`, `finished_tokens`. `ancestry`
-    (16, positions): see cache.py. `host_done` (1,): pinned host memory that the kernel writes, or a plain tensor.
-    """
-
-    def __init__(self, positions: int, device: torch.device) -> None:
-        def ints(*shape: int) -> torch.Tensor:
-            return torch.zeros(shape, dtype=torch.int32, device=device)
-
-        self.length, self.position, self.done = ints(1), ints(1), ints(1)
-        self.tokens = ints(SLOTS)
-        self.scores = torch.zeros(SLOTS, dtype=torch.float32, device=device)
-        # What the host reads at the end lies together, for one copy into memory of its own.
-        self.result = ints(4 * SLOTS + 2 * positions * SLOTS)
-        scores, lengths, parents, tokens, history = self.result.split([SLOTS] * 4 + [2 * positions * SLOTS])
-        self.finished_scores = scores.view(torch.float32)
-        self.finished_lengths, self.finished_parents, self.finished_tokens = lengths, parents, tokens
-        self.history = history.view(2, positions, SLOTS)
-        self.ancestry = ints(SLOTS, positions)
-        pinned = device.type == "cuda"
-        self.host_done = torch.zeros(1, dtype=torch.int32, pin_memory=pinned)
-        self.host_result = torch.zeros(self.result.shape, dtype=torch.int32, pin_memory=pinned)
-
-    def fetch(self) -> None:
-        """Start the copy that `read_hypothesis` reads; nothing waits for it here."""
-        self.host_result.copy_(self.result, non_blocking=True)
-
-    def reset(self, prompt_length: int) -> None:
-        """Ready for a new utterance: the prompt is in slot 0 of every position."""
-        self.length.fill_(prompt_length)
-        self.position.fill_(prompt_length - 1)
-        self.done.zero_()
-        self.scores.fill_(-1.0e9)
-        self.scores[:1].zero_()
-        self.finished_scores.fill_(-1.0e9)
-        self.finished_lengths.zero_()
-        self.ancestry.zero_()
 
 
 @triton.jit
@@ -295,7 +246,7 @@ def _beam_update_kernel(
 
 
 def beam_update(
-    state: "BeamState | BatchState",
+    state: BeamState | BatchState,
     peak: torch.Tensor,
     norm: torch.Tensor,
     candidates: torch.Tensor,

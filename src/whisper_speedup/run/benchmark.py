@@ -1,7 +1,7 @@
 """Decode a manifest with one engine: load, warm up, time each utterance, record.
 
 The timed region is the notebook's: features are on the device, `generate` runs, ids come out, and the device is
-synchronised on both sides. Reading audio and computing features happen outside it. scale/ does the work, in
+synchronised on both sides. Reading audio and computing features happen outside it. worker.py does the work, in
 this process or in many.
 """
 
