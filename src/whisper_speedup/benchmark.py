@@ -5,7 +5,6 @@ synchronised on both sides. Reading audio and computing features happen outside 
 this process or in many.
 """
 
-import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.decoding import ENOUGH, Decoded, Item
 from whisper_speedup.engines.create import create
-from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
+from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError, say
 from whisper_speedup.files import read_json, sha256, write_bytes, write_json, write_jsonl
 from whisper_speedup.lock import only_one
 from whisper_speedup.measure.source import source_sha256
@@ -103,7 +102,7 @@ def _decode(
             try:
                 loaded = _loaded(messages)
             except LeftOutError as reason:
-                print(reason, file=sys.stderr, flush=True)
+                say(reason)
                 write_jsonl(run / "results.jsonl", [])
                 why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
                 write_json(run / "run.json", {**why, **belongs, "results_sha256": sha256(run / "results.jsonl")})
