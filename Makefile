@@ -33,8 +33,10 @@ export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 # (CVE-2025-69872).
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
-# librosa is compiled by Numba, which keeps what it compiled beside librosa or in the user's home: here, where we may write.
+# librosa is compiled by Numba, which keeps what it compiled beside librosa or in the user's home; Matplotlib lists fonts
+# there. Here we may write.
 export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba
+export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean

@@ -11,7 +11,7 @@ _WRITTEN_BY_THE_PIPELINE = ("reports/", "dvc.lock", "params.yaml")
 def git_state(root: Path) -> dict[str, Any]:
     """`commit` and `changed`: the tracked or new files that differ from it, sorted.
 
-    `commit` is null where `root` is no part of it: outside a Git checkout, or in an archive unpacked inside another one.
+    `commit` is null where `root` is no part of it: outside a Git checkout, or in an archive unpacked inside another.
     """
     commit = _git(root, "rev-parse", "HEAD")
     if commit is None or not _git(root, "ls-tree", "HEAD"):
