@@ -35,8 +35,10 @@ export TRITON_CACHE_DIR ?= $(CURDIR)/build/triton
 # (CVE-2025-69872).
 export DVC_SITE_CACHE_DIR ?= $(CURDIR)/.dvc/tmp/site
 
-# librosa is compiled by Numba, which keeps what it compiled beside librosa or in the user's home: here, where we may write.
+# librosa is compiled by Numba, which keeps what it compiled beside librosa or in the user's home; Matplotlib lists fonts
+# there. Here we may write.
 export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba
+export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 
 .DEFAULT_GOAL := help
 .PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
@@ -51,9 +53,10 @@ doctor: ## say what is missing here for each engine and each profile; installs n
 
 kernl-env: $(KERNL_VENV)/installed ## make .venv-kernl, where engine kernl_upstream runs; needs python3.10 and 5 GB  [KERNL_SOURCE=folder]
 
-# DVC wants a Git checkout unless it is told that there is none, as in an unpacked archive. The report then has no commit.
-WITHOUT_GIT = git -C . rev-parse --git-dir >/dev/null 2>&1 || { $(BIN)/dvc config --quiet --local core.no_scm true && \
-	echo "no Git checkout here: the report will name no commit"; }
+# DVC wants a Git checkout unless its configuration says otherwise, as for an unpacked archive (which may lie in somebody
+# else's checkout, so the question is whether a commit holds this folder).
+WITHOUT_GIT = test -n "$$(git ls-tree HEAD 2>/dev/null)" || { $(BIN)/dvc config --quiet --local core.no_scm true && \
+	echo "Git knows no commit of this folder: the report will name none"; }
 
 reproduce: setup ## run the whole benchmark and write reports/PROFILE.html  [PROFILE=name]
 	@$(BIN)/python -m whisper_speedup profile $(PROFILE)
@@ -143,18 +146,21 @@ $(VENV)/installed: $(LOCKS) tools/install_torch.py pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Installed and not put on a path: then the interpreter's name in a profile is all that the engine needs. A folder is
-# copied first, for building writes into it. Kernl asks for Python 3.9 alone, lists tools that decoding does not use, and its setup.py wants the
-# pkg_resources of an older setuptools: hence the three options.
 # What is asked for is kept beside what was made: another source, or another content of a folder, or another interpreter
-# makes the environment from the start.
-KERNL_ASKED = printf '%s\n' "$(KERNL_PYTHON)" "$(KERNL_SOURCE)"; if [ -d "$(KERNL_SOURCE)" ]; then cd "$(KERNL_SOURCE)" && find src -name '*.py' | LC_ALL=C sort | xargs sha256sum; fi
+# makes the environment from the start. What cannot be had leaves the environment as it is.
+KERNL_ASKED = { printf '%s\n' "$(KERNL_PYTHON)" "$(KERNL_SOURCE)"; test ! -f "$(KERNL_SOURCE)" || sha256sum "$(KERNL_SOURCE)"; \
+	test ! -d "$(KERNL_SOURCE)/src" || (cd "$(KERNL_SOURCE)" && find src -name '*.py' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum); }
 $(KERNL_VENV)/asked: FORCE
-	@mkdir -p $(@D) && { $(KERNL_ASKED); } | cmp -s - $@ || { rm -rf $(@D) && mkdir -p $(@D) && { $(KERNL_ASKED); } > $@; }
+	@! $(KERNL_ASKED) 2>/dev/null | cmp -s - $@ || exit 0; \
+	command -v $(KERNL_PYTHON) >/dev/null || { echo "error: there is no $(KERNL_PYTHON), and Kernl's pinned torch and Triton run on Python 3.10: install it, or name it with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }; \
+	$(KERNL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "error: $(KERNL_PYTHON) is not Python 3.10: name one with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }; \
+	case "$(KERNL_SOURCE)" in *://*) ;; *) test -f "$(KERNL_SOURCE)" || test -d "$(KERNL_SOURCE)/src/kernl" || { echo "error: KERNL_SOURCE is $(KERNL_SOURCE), and there is no src/kernl in it: name a checkout of ELS-RD/kernl, or leave it out to fetch one." >&2; exit 2; } ;; esac; \
+	rm -rf $(@D) && mkdir -p $(@D) && $(KERNL_ASKED) > $@
 
+# Installed and not put on a path: then the interpreter's name in a profile is all that the engine needs. A folder is
+# copied first, for building writes into it. Kernl asks for Python 3.9 alone, lists tools that decoding does not use, and
+# its setup.py wants the pkg_resources of an older setuptools: hence the three options.
 $(KERNL_VENV)/installed: requirements-kernl.txt $(KERNL_VENV)/asked
-	@command -v $(KERNL_PYTHON) >/dev/null || { echo "error: there is no $(KERNL_PYTHON), and Kernl's pinned torch and Triton run on Python 3.10: install it, or name it with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
-	@$(KERNL_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' || { echo "error: $(KERNL_PYTHON) is not Python 3.10: name one with make kernl-env KERNL_PYTHON=..." >&2; exit 2; }
 	@test -x $(KERNL_VENV)/bin/python || $(KERNL_PYTHON) -m venv $(KERNL_VENV)
 	@echo "installing into $(KERNL_VENV) (a few minutes)"
 	@$(KERNL_VENV)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-kernl.txt

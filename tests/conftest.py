@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
+from hypothesis.internal.conjecture import providers
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
     from whisper_speedup.kernels.eight_bits import WeightFormat
 
 # The same inputs in each run, whatever the machine's load: `make fuzz` draws new ones.
-settings.register_profile("the same each time", derandomize=True, database=None, deadline=None)
+settings.register_profile(
+    "the same each time", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("the same each time")
+# Hypothesis also draws constants that it finds in those of our modules that are imported by then. Which these are
+# depends on the tests that ran before in the same process, and there is no setting for it.
+NO_CONSTANTS = providers.Constants()
+providers._get_local_constants = lambda: NO_CONSTANTS
 
 if shutil.which("nvidia-smi") is None:
     os.environ.setdefault("TRITON_INTERPRET", "1")

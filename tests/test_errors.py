@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
+from whisper_speedup import errors
 from whisper_speedup.audio import manifest
 from whisper_speedup.cli import main
+from whisper_speedup.disk.names import Names
 from whisper_speedup.disk.progress import Progress
-from whisper_speedup.errors import MOST, ClipError, LeftOutError, NotANumberError, UserError, readable
+from whisper_speedup.errors import MOST, ClipError, LeftOutError, NotANumberError, UserError, readable, say
 from whisper_speedup.params.sources import Folder
+from whisper_speedup.run.partial import Partial
 
 LINES = ["\n", "\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 HIDDEN = [
@@ -53,7 +56,31 @@ def test_ordinary_text_stays_as_it_is() -> None:
     assert len(readable("x" * 10**6)) < MOST + 10
 
 
-def told(call: Callable[[], object]) -> str:
+def test_nothing_but_say_writes_to_the_screen_s_error_stream() -> None:
+    """Whoever prints a line there quotes names from outside sooner or later."""
+    source = Path(errors.__file__).parent
+    writers = {
+        path.relative_to(source).as_posix() for path in source.rglob("*.py") if "=sys.stderr" in path.read_text()
+    }
+    assert writers == {"errors.py"}
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_lines_on_the_screen(odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An interrupted run whose first line names what nobody here made, and an argument that there is not."""
+    path = tmp_path / "counting.jsonl"
+    first = {"format": 1, "key": {f"a{odd}b": 1}}
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in (first, {"id": "x", "error": None})), encoding="utf-8")
+    Partial(path, {"engine": "counting"}, Names(["x"]), {}).close()
+    say(f"a{odd}b")
+    with pytest.raises(SystemExit):
+        main(["report", f"--a{odd}b"])
+    lines = capsys.readouterr().err.split("\n")
+    assert sum("was made with something else (a" in line for line in lines) == 1
+    assert all(clean(line) for line in lines if line)
+
+
+def refusal(call: Callable[[], object]) -> str:
     with pytest.raises(UserError) as error:
         call()
     return str(error.value)
@@ -65,14 +92,14 @@ def test_names_in_files_and_of_files(odd: str, tmp_path: Path, capsys: pytest.Ca
     (tmp_path / name).mkdir()
     (tmp_path / name / f"{name}.wav").write_bytes(b"RIFF")
     folder = Folder(source="folder", path=str(tmp_path / name), limit=None, variations=None)
-    assert clean(told(lambda: manifest.prepare(folder, tmp_path / "data")))
+    assert clean(refusal(lambda: manifest.prepare(folder, tmp_path / "data")))
     rows = tmp_path / "manifest.jsonl"
     rows.write_text(json.dumps({"id": name, "note": {name: name}}, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert clean(told(lambda: manifest.read(rows)))
+    assert clean(refusal(lambda: manifest.read(rows)))
     table = tmp_path / f"{name}.csv"
     table.write_text(f'audio,text\n"{name}",x\n', encoding="utf-8")
     listed = Folder(source="folder", path=str(table), limit=None, variations=None)
-    assert clean(told(lambda: manifest.prepare(listed, tmp_path / "data")))
+    assert clean(refusal(lambda: manifest.prepare(listed, tmp_path / "data")))
     with Progress(name, 1, "clip") as progress:
         progress.advance()
     with pytest.raises(SystemExit) as ended:
@@ -88,4 +115,4 @@ def test_names_in_a_list_of_weights(odd: str, tmp_path: Path) -> None:
     for number, names in enumerate((data, data.replace(b"weight_map", f"w{odd}".encode("utf-8", "surrogatepass")))):
         folder = tmp_path / str(number)
         folder.mkdir()
-        assert clean(told(lambda names=names, folder=folder: TARGETS["weights_index"].read(names, folder)))
+        assert clean(refusal(lambda names=names, folder=folder: TARGETS["weights_index"].read(names, folder)))

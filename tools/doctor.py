@@ -4,6 +4,7 @@ It installs nothing, changes nothing and always ends with 0. `rows` turns the fa
 "ok"; "missing", without which the line's engine or profile does not run; "optional", which only the named use needs.
 """
 
+import runpy
 import shutil
 import sys
 import textwrap
@@ -13,6 +14,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))  # for a test that loads this file by its path
 from doctor_facts import cache_folder, gather
+
+# By its path, for nothing is installed yet where somebody asks what is missing.
+readable = runpy.run_path(str(Path(__file__).parents[1] / "src" / "whisper_speedup" / "errors.py"))["readable"]
 
 GIB = 2**30
 OLDEST_PYTHON, OLDEST_TRITON, OLDEST_CAPABILITY, OLDEST_FP8 = (3, 11), (3, 6), [8, 0], [8, 9]
@@ -301,6 +305,10 @@ def gib(size_bytes: float) -> str:
 
 def show(parts: dict[str, list[Row]], width: int) -> str:
     """The table, `width` characters wide; long cells are wrapped."""
+    parts = {
+        title: [Row(readable(row.about), row.state, readable(row.found), readable(row.todo)) for row in part]
+        for title, part in parts.items()
+    }
     every = [row for part in parts.values() for row in part]
     about = max(len(row.about) for row in every) + 2
     rest = max(width - about - 10, 40)

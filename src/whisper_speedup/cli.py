@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.lock import only_one
-from whisper_speedup.errors import UserError, readable
+from whisper_speedup.errors import UserError, readable, say
 from whisper_speedup.params.profile import Profile, check_name, load_params, load_profile, use_profile
 
 BUILD = Path("build")
@@ -54,7 +54,7 @@ def _failure(error: Exception) -> str | None:
 
 
 def _end(sentence: str, code: int) -> NoReturn:
-    print(readable(sentence), file=sys.stderr)
+    say(sentence)
     sys.exit(code)
 
 
@@ -87,8 +87,15 @@ def _terminable() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refusals quote what was typed: on one line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(readable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m whisper_speedup", description=__doc__)
+    parser = _Parser(prog="python -m whisper_speedup", description=__doc__)
     stages = parser.add_subparsers(title="stages", required=True, metavar="STAGE")
 
     def stage(name: str, run: object, what: str) -> argparse.ArgumentParser:
@@ -132,7 +139,7 @@ def _estimate(parsed: argparse.Namespace) -> None:
     name, profile = _load(parsed)
     params = load_params()
     needed = estimate(profile, name, params.engines if params.profile == name else profile.engines, BUILD, REPORTS)
-    print(needed)
+    print(*map(readable, str(needed).split("\n")), sep="\n")
     check_disk(needed)
 
 

@@ -1,6 +1,7 @@
 """The exceptions for what a user can mend: the command line prints each as a sentence and exits with code 2."""
 
 import reprlib
+import sys
 
 
 class UserError(Exception):
@@ -86,6 +87,11 @@ def _character(one: str) -> str:
     if one.isprintable():
         return one
     return " " if one.isspace() else one.encode("unicode_escape").decode()
+
+
+def say(line: object) -> None:
+    """Print one line for the person at the screen, on standard error, readable as the errors are."""
+    print(readable(str(line)), file=sys.stderr, flush=True)
 
 
 def detail(error: Exception) -> str:

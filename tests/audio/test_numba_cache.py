@@ -1,6 +1,7 @@
 """Where Numba keeps what it compiles of librosa, on machines where it may write nowhere that it looks."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,11 @@ def test_where_it_may_write_nowhere_it_gets_a_folder_of_this_process(monkeypatch
     assert folder.stat().st_mode & 0o077 == 0
 
 
+def test_nothing_else_imports_librosa() -> None:
+    users = [path for path in SOURCE.rglob("*.py") if re.search(r"(?m)^\s*(import|from) librosa\b", path.read_text())]
+    assert [path.name for path in users] == ["numba_cache.py"]
+
+
 def for_everybody(path: Path) -> bool:
     return all(one.stat().st_mode & 0o005 == 0o005 for one in (path, *path.parents))
 
@@ -49,15 +55,17 @@ def for_everybody(path: Path) -> bool:
     not all(map(for_everybody, (Path(sys.prefix), Path(sys.base_prefix), SOURCE))),
     reason="nobody may not read this interpreter or this checkout",
 )
-def test_nobody_with_no_home_resamples_a_recording() -> None:
+def test_nobody_with_no_home_resamples_and_draws_a_recording() -> None:
     """In a process of its own, whose user may read everything here and write nothing."""
     code = (
         "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
         "import numpy; from whisper_speedup.audio.decode import resample;"
-        "print(len(resample(numpy.zeros(800, numpy.float32), 8000, 16000)))"
+        "from whisper_speedup.compare.log_mel import picture;"
+        "samples = resample(numpy.zeros(800, numpy.float32), 8000, 16000);"
+        "print(len(samples), picture(samples)[1:4].decode())"
     )
     environment = {"PYTHONPATH": str(SOURCE), "HOME": "/nonexistent", "PATH": os.environ["PATH"]}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd="/", check=False
     )
-    assert done.stdout.strip() == "1600", done.stderr
+    assert done.stdout.strip() == "1600 PNG", done.stderr

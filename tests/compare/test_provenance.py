@@ -1,6 +1,11 @@
+import shutil
 import subprocess
 
+import pytest
+
 from whisper_speedup.compare.provenance import git_state
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
 
 
 def git(folder, *arguments):
@@ -8,16 +13,35 @@ def git(folder, *arguments):
     subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True)
 
 
+def repository(folder):
+    git(folder, "init", "-q")
+    (folder / "code.py").write_text("1\n")
+    git(folder, "add", "code.py")
+    git(folder, "commit", "-q", "-m", "first")
+
+
 def test_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert git_state(tmp_path) == {"commit": None, "changed": []}
 
 
+@needs_git
+def test_inside_another_checkout(tmp_path):
+    repository(tmp_path)
+    unpacked = tmp_path / "unpacked"
+    unpacked.mkdir()
+    (unpacked / "code.py").write_text("1\n")
+    assert git_state(unpacked) == {"commit": None, "changed": []}
+
+
+def test_without_a_git_to_ask(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state(tmp_path) == {"commit": None, "changed": []}
+
+
+@needs_git
 def test_a_clean_checkout_and_a_changed_one(tmp_path):
-    git(tmp_path, "init", "-q")
-    (tmp_path / "code.py").write_text("1\n")
-    git(tmp_path, "add", "code.py")
-    git(tmp_path, "commit", "-q", "-m", "first")
+    repository(tmp_path)
     state = git_state(tmp_path)
     assert len(state["commit"]) == 40
     assert state["changed"] == []

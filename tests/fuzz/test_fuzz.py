@@ -1,6 +1,8 @@
 """Each reader of foreign bytes: its seeds, what once was a finding, some other inputs. `make fuzz` makes new ones."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +27,27 @@ def test_seeds_are_read(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", [path for name in EVERY for path in findings(name)], ids=lambda path: path.name)
 def test_findings_stay_mended(path: Path, tmp_path: Path) -> None:
     attempt(path.parent.name, path.read_bytes(), tmp_path)
+
+
+def test_the_same_inputs_are_drawn_whatever_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn() -> list[bytes]:
+        found = []
+
+        @settings(suppress_health_check=list(HealthCheck))
+        @given(inputs("profile"))
+        def draw(data: bytes) -> None:
+            found.append(data)
+
+        draw()
+        return found
+
+    before = drawn()
+    path = tmp_path / "of_ours.py"
+    path.write_text("\n".join(f"x{n} = {n + 10**9}; y{n} = 'what {n}'" for n in range(500)))
+    module = ModuleType("of_ours")
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, "of_ours", module)
+    assert drawn() == before
 
 
 @pytest.mark.parametrize("name", EVERY)

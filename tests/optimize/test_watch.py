@@ -105,6 +105,14 @@ def test_modules_and_weights_that_are_none() -> None:
     assert marks(module) == marks(module)
 
 
+def test_weights_made_of_those_that_inference_mode_made() -> None:
+    """They are no inference tensors, and have no version either."""
+    with torch.inference_mode():
+        model = multilingual_whisper(0)
+    model.half().float()
+    assert marks(model) == marks(model)
+
+
 def test_weights_that_inference_mode_made() -> None:
     """Nobody counts what is written to them; another place in memory is seen."""
     with torch.inference_mode():

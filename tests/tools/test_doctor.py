@@ -247,6 +247,14 @@ def test_the_cache_is_where_huggingface_hub_has_it(tmp_path: Path, monkeypatch: 
     assert facts_of.cached() == []
 
 
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\u202e", "\u200b", "\x1b"], ids=ascii)
+def test_names_from_outside_stay_on_their_line(odd: str) -> None:
+    name = f"a{odd}b"
+    table = doctor.show({"Profiles": [doctor.Row(name, "missing", name, f"{name}, which the profile names")]}, 120)
+    assert len(table.splitlines()) == 2
+    assert all(line.isprintable() for line in table.splitlines())
+
+
 def test_a_real_run_ends_with_0_and_shows_every_engine_and_profile() -> None:
     done = subprocess.run([sys.executable, str(TOOLS / "doctor.py"), sys.executable], capture_output=True, text=True)
     assert done.returncode == 0

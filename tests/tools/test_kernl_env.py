@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# Answers what the Makefile asks, makes "environments" of itself, and notes what pip is told.
+# Answers what the Makefile asks, makes "environments" of itself, and notes what pip is asked for.
 PYTHON = """#!/bin/sh
 case "$1 $2" in
 "-c "*) exit 0 ;;
@@ -42,15 +42,18 @@ class Make:
         return str(path)
 
     def __call__(self, **variables: str) -> list[str]:
-        """What pip was told to install."""
+        """What pip was asked to install."""
         self.calls.write_text("")
-        told = {"KERNL_PYTHON": str(self.folder / "python3.10"), "KERNL_SOURCE": str(self.kernl), **variables}
-        done = subprocess.run(
-            ["make", "kernl-env", *(f"{name}={value}" for name, value in told.items())], cwd=self.folder, text=True,
-            capture_output=True, env={"PATH": os.environ["PATH"]}, check=False,
-        )  # fmt: skip
+        done = self.run(**variables)
         assert done.returncode == 0, done.stderr
         return self.calls.read_text().splitlines()
+
+    def run(self, **variables: str) -> subprocess.CompletedProcess[str]:
+        given = {"KERNL_PYTHON": str(self.folder / "python3.10"), "KERNL_SOURCE": str(self.kernl), **variables}
+        return subprocess.run(
+            ["make", "kernl-env", *(f"{name}={value}" for name, value in given.items())], cwd=self.folder, text=True,
+            capture_output=True, env={"PATH": os.environ["PATH"]}, check=False,
+        )  # fmt: skip
 
 
 def test_nothing_is_done_twice(make: Make) -> None:
@@ -67,6 +70,24 @@ def test_another_source_interpreter_or_content_makes_it_again(make: Make) -> Non
     (make.kernl / "src" / "kernl" / "a.py").write_text("x = 2\n")
     assert make()[-1] == "./build/kernl-source"
     assert (make.folder / "build" / "kernl-source" / "src" / "kernl" / "a.py").read_text() == "x = 2\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("KERNL_PYTHON", "no-such-python", "there is no no-such-python"),
+        ("KERNL_SOURCE", "no-such-folder", "there is no src/kernl in it: name a checkout of ELS-RD/kernl"),
+        ("KERNL_SOURCE", ".", "there is no src/kernl in it"),
+    ],
+)
+def test_what_cannot_be_had_leaves_the_environment_as_it_is(
+    make: Make, variable: str, value: str, sentence: str
+) -> None:
+    make()
+    done = make.run(**{variable: value})
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert make() == []
 
 
 def test_the_users_folder_stays_as_it_is(make: Make) -> None:

@@ -9,7 +9,7 @@ import soundfile
 
 from whisper_speedup.audio.clips import MAX_BYTES, Stream
 from whisper_speedup.audio.clips import AudioError as AudioError
-from whisper_speedup.audio.numba_cache import ensure_numba_cache
+from whisper_speedup.audio.numba_cache import import_librosa
 from whisper_speedup.audio.streams import split
 from whisper_speedup.audio.truncation import truncation
 
@@ -80,9 +80,7 @@ def window(samples: np.ndarray, length_s: float) -> Waveform:
 
 def resample(samples: np.ndarray, source: float, target: float) -> np.ndarray:
     """`samples` (n,) from `source` Hz to `target` Hz, float32 (librosa, soxr high quality)."""
-    ensure_numba_cache()
-    import librosa  # slow to import, and most speech is at 16 kHz already
-
+    librosa = import_librosa()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # librosa warns of clips that are shorter than a filter
         return librosa.resample(samples, orig_sr=source, target_sr=target, res_type="soxr_hq").astype(np.float32)

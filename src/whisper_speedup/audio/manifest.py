@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.variations import vary
 from whisper_speedup.disk.files import read_jsonl, write_jsonl
 from whisper_speedup.disk.progress import track
-from whisper_speedup.errors import UserError, readable, shown
+from whisper_speedup.errors import UserError, readable, say, shown
 from whisper_speedup.params.sources import Folder, LibriSpeech, Samples
 
 MANIFEST = "manifest.jsonl"
@@ -77,7 +76,7 @@ def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
         shutil.rmtree(fresh, ignore_errors=True)
     # A clip's variations share its note; those that cannot be read have one row.
     noted = len({row.note for row in rows if row.note})
-    print(tally.line(clips, sum(row.error is not None for row in rows), noted), file=sys.stderr, flush=True)
+    say(tally.line(clips, sum(row.error is not None for row in rows), noted))
     return rows
 
 

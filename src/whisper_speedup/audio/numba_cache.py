@@ -9,6 +9,15 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import ModuleType
+
+
+def import_librosa() -> ModuleType:
+    """librosa, which is slow to import and which most runs do without; whoever needs it gets it from here."""
+    ensure_numba_cache()
+    import librosa
+
+    return librosa
 
 
 def ensure_numba_cache() -> None:

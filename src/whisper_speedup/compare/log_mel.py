@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from whisper_speedup.audio.decode import SAMPLING_RATE
+from whisper_speedup.audio.numba_cache import import_librosa
 
 MELS, HOP, WINDOW = 80, 160, 400  # Whisper's own
 WIDTH = 400  # pixels at most; a longer recording averages neighbouring frames
@@ -15,11 +16,11 @@ LEVELS = 24
 
 def picture(samples: npt.NDArray[np.float32]) -> bytes:
     """PNG of 80 rows, low bands at the bottom, and up to 400 columns, from samples (n,) at 16 kHz."""
-    import librosa  # slow to import, and most runs have no output that differs
-    from matplotlib import colormaps
+    from matplotlib import colormaps  # slow to import, and most runs have no output that differs
     from PIL import Image
 
-    power = librosa.feature.melspectrogram(y=samples, sr=SAMPLING_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=MELS)
+    feature = import_librosa().feature
+    power = feature.melspectrogram(y=samples, sr=SAMPLING_RATE, n_fft=WINDOW, hop_length=HOP, n_mels=MELS)
     log = np.log10(np.maximum(power, 1e-10))
     log = np.maximum(log, log.max() - 8)  # Whisper's floor: 80 dB below the loudest
     frames = log.shape[1]

@@ -9,9 +9,12 @@ _WRITTEN_BY_THE_PIPELINE = ("reports/", "dvc.lock", "params.yaml")
 
 
 def git_state(root: Path) -> dict[str, Any]:
-    """`commit` (null outside a Git checkout) and `changed`: the tracked or new files that differ from it, sorted."""
+    """`commit` and `changed`: the tracked or new files that differ from it, sorted.
+
+    `commit` is null where `root` is no part of it: outside a Git checkout, or in an archive unpacked inside another.
+    """
     commit = _git(root, "rev-parse", "HEAD")
-    if commit is None:
+    if commit is None or not _git(root, "ls-tree", "HEAD"):
         return {"commit": None, "changed": []}
     # -z keeps odd file names as they are; without --untracked-files=all a new folder would hide its files.
     status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all") or ""

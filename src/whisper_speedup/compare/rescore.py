@@ -2,14 +2,13 @@
 
 import itertools
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE, arithmetic, epsilon, verdict
 from whisper_speedup.disk.progress import track
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.params.profile import BASELINE, Profile
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def _judge(inputs: Inputs, profile: Profile, folder: Path) -> tuple["_Reference 
     try:
         model_dir = checked_folder(folder / "model.json")
     except UserError as error:
-        print(f"differing outputs are not re-scored: {error}", file=sys.stderr, flush=True)
+        say(f"differing outputs are not re-scored: {error}")
         return None, OTHER_WEIGHTS
     return _Reference(model_dir, inputs, profile, folder), None
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from whisper_speedup.errors import readable
+from whisper_speedup.errors import readable, say
 
 EVERY_S = 5.0
 QUIET_S = 60.0
@@ -48,7 +48,7 @@ class Progress:
             self.bar.update(count)
         elif self._worth_a_line(now := time.monotonic()):
             self.said, self.said_at = self.done, now
-            print(self._line(now - self.began), file=sys.stderr, flush=True)
+            say(self._line(now - self.began))
 
     def found(self, count: int) -> None:
         """`count` more turn out to have been there before."""

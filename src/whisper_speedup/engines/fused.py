@@ -4,7 +4,6 @@ A rung of the ladder is the same engine with some of its parts left out: fused/s
 `fused_fp8` are the same engine with the decoder's weights in 8 bits: kernels/eight_bits.py.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +17,7 @@ from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.fused.device_checks import (
     check_device,
     check_fp8,
@@ -179,9 +178,7 @@ class Fused:
         if asked == "triton":
             return None, "measure.fused.layers is triton"
         if asked == "auto":
-            return one_launch_or_why(
-                model.config, settings, self.device, dtype, eps, lambda line: print(line, file=sys.stderr, flush=True)
-            )
+            return one_launch_or_why(model.config, settings, self.device, dtype, eps, say)
         try:
             return make_one_launch(model.config, settings, self.device, dtype, eps), None
         except NoOneLaunch as why:
@@ -201,8 +198,7 @@ class Fused:
                 if launch == "default" or not refused(error):
                     raise
                 why = " ".join(str(error).split())[:200]
-                print(f"the launch configuration ({launch}) cannot be built here, so the default is used: {why}",
-                      file=sys.stderr, flush=True)  # fmt: skip
+                say(f"the launch configuration ({launch}) cannot be built here, so the default is used: {why}")
                 self.model.relaunch(LaunchConfig())
                 self.settings["launch"] = LaunchConfig().as_dict()
                 self.model.warm_up(features)

@@ -104,7 +104,9 @@ def find_kernl() -> dict[str, Any]:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         source = json.loads(importlib.metadata.distribution("kernl").read_text("direct_url.json") or "{}")
         commit = source.get("vcs_info", {}).get("commit_id")
-    return {"kernl": "genuine" if genuine else "other", "commit": f"{commit[:7]}, changed" if commit else None}
+    if commit is not None:
+        commit = f"{COMMIT}, changed" if commit.startswith(COMMIT) else commit[:7]
+    return {"kernl": "genuine" if genuine else "other", "commit": commit}
 
 
 def kernl_sha256(folder: str) -> str:

@@ -7,12 +7,11 @@ and the model's width: another Triton may refuse a tile or be faster with anothe
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from whisper_speedup.disk.files import write_json
-from whisper_speedup.errors import readable
+from whisper_speedup.errors import say
 
 
 def file_name(gpu: str) -> str:
@@ -50,14 +49,14 @@ def write(gpu: str, width: int, config: dict[str, Any]) -> bool:
     try:
         write_json(path, {**known, version: entries})
     except OSError as error:
-        print(f"{path} cannot be written ({error.strerror}): this GPU is tuned again next time", file=sys.stderr)
+        say(f"{path} cannot be written ({error.strerror}): this GPU is tuned again next time")
         return False
     return True
 
 
 def say_unusable(gpu: str, why: str) -> None:
     """The line for a file, or an entry of it, that cannot be used."""
-    print(f"{path_of(gpu)} is left aside: {readable(why)}", file=sys.stderr, flush=True)
+    say(f"{path_of(gpu)} is left aside: {why}")
 
 
 def triton_version() -> str:

@@ -6,7 +6,6 @@ width: the choice is kept (launch_cache.py) and read from then on, for another o
 """
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from whisper_speedup.errors import say
 from whisper_speedup.fused import launch_cache
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights
@@ -124,7 +124,7 @@ def tuned_launch_config(
 ) -> LaunchConfig:
     """Tune for this GPU and these weights' width, keep the result in the user's cache and return it. Takes BUDGET_S."""
     width = weights.embedding.shape[1]
-    _progress(
+    say(
         f"tuning the fused kernels for {gpu} at width {width}, once, for about {BUDGET_S:.0f} s"
         " (measure.fused.tune: never leaves it out)"
     )
@@ -139,9 +139,7 @@ def tuned_launch_config(
     kept = launch_cache.write(gpu, width, plain_config(tuned.config))
     tried = len(tuned.rows) - 1
     place = f", kept in {launch_cache.path_of(gpu)}" if kept else ""
-    _progress(
-        f"tuned with {tried} candidates: a step in {tuned.start_ms:.3f} ms before, {tuned.step_ms:.3f} now{place}"
-    )
+    say(f"tuned with {tried} candidates: a step in {tuned.start_ms:.3f} ms before, {tuned.step_ms:.3f} now{place}")
     return replace(tuned.config, source="user cache" if kept else "this run")
 
 
@@ -196,7 +194,3 @@ class StepTimer:
 
 def _plain(change: dict[str, Any]) -> dict[str, Any]:
     return {key: asdict(value) if isinstance(value, Tile) else value for key, value in change.items()}
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -130,11 +130,18 @@ def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) ->
 
 
 def _versions(weights: list[torch.Tensor]) -> list[int]:
-    """How often each was written to; nobody counts that of a tensor that inference_mode made."""
+    """How often each was written to; nobody counts that of a tensor that inference_mode made, or of one made of it."""
     try:
         return list(map(VERSION, weights))
     except RuntimeError:
-        return [0 if weight.is_inference() else weight._version for weight in weights]
+        return [_version(weight) for weight in weights]
+
+
+def _version(weight: torch.Tensor) -> int:
+    try:
+        return weight._version
+    except RuntimeError:
+        return 0
 
 
 def why_changed(model: PreTrainedModel) -> str | None:

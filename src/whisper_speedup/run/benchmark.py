@@ -5,7 +5,6 @@ synchronised on both sides. Reading audio and computing features happen outside 
 this process or in many.
 """
 
-import sys
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from whisper_speedup.disk.files import read_json, sha256, write_bytes, write_jso
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.create import create
-from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError
+from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError, say
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.run.choose import crew_for
 from whisper_speedup.run.crew import Crew
@@ -103,7 +102,7 @@ def _decode(
             try:
                 loaded = _loaded(messages)
             except LeftOutError as reason:
-                print(reason, file=sys.stderr, flush=True)
+                say(reason)
                 write_jsonl(run / "results.jsonl", [])
                 why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
                 write_json(run / "run.json", {**why, **belongs, "results_sha256": sha256(run / "results.jsonl")})

@@ -1,6 +1,5 @@
 """The driver's side: hand chunks to workers as they ask, take their rows, and go on without those that are lost."""
 
-import sys
 import time
 import traceback
 from collections import Counter
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from whisper_speedup.disk import storage
-from whisper_speedup.errors import LeftOutError, UserError, readable
+from whisper_speedup.errors import LeftOutError, UserError, say
 from whisper_speedup.measure import device as devices
 from whisper_speedup.measure import memory
 from whisper_speedup.run.decoding import NO_OUTPUT, Decoded, Item
@@ -217,7 +216,7 @@ class Crew:
         self.barren[number] = 0 if given_up else self.barren[number] + 1  # the clip's fault, and not the worker's
         again = self.barren[number] < HOPELESS
         then = "started again" if again else "given up"
-        print(f"worker {number} is lost and {then}: {readable(why)}", file=sys.stderr, flush=True)
+        say(f"worker {number} is lost and {then}: {why}")
         if again:
             self._start(number)
         return rows

@@ -7,7 +7,6 @@ a power cut the last line may be torn, and is dropped. In memory there is where 
 
 import json
 import os
-import sys
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import Any
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.files import sync_folder
 from whisper_speedup.disk.names import Names
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import device
 
 FORMAT = 2  # of the header, the sessions and the rows
@@ -115,7 +114,7 @@ class Partial:
         self.count = sum(counts)
         self.resumed_from = [{"rows": n, **s} for n, s in zip(counts, sessions, strict=True) if n] or None
         if self.count:
-            print(f"going on: {self.count} of {self.total} utterances are kept in {self.path}", file=sys.stderr)
+            say(f"going on: {self.count} of {self.total} utterances are kept in {self.path}")
         return size, True
 
     def _set_aside_what_has_rows(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
@@ -126,9 +125,7 @@ class Partial:
         ours, theirs = header["key"], found.get("key")
         theirs = theirs if isinstance(theirs, dict) else {}
         what = ", ".join(name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)) or "format"
-        print(
-            f"{self.path} was made with something else ({what}): kept as {aside.name}, and begun anew", file=sys.stderr
-        )
+        say(f"{self.path} was made with something else ({what}): kept as {aside.name}, and begun anew")
         os.replace(self.path, aside)
 
     def _write(self, lines: Sequence[bytes]) -> int:
@@ -165,7 +162,7 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield size, entry
         whole = os.fstat(file.fileno()).st_size
     if 0 < size < whole:
-        print(f"{path} ends in a line that is not whole ({whole - size} bytes): dropped", file=sys.stderr)
+        say(f"{path} ends in a line that is not whole ({whole - size} bytes): dropped")
 
 
 def _entry(line: bytes, first: bool) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
 from whisper_speedup.disk.progress import track
 from whisper_speedup.engines.json_lines import Partner
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.params.profile import BASELINE, Params, Profile, RoundsParams
 from whisper_speedup.run.order import orders, subset
 from whisper_speedup.run.starts import together
@@ -110,9 +110,7 @@ def one_start(
                 workers.pop(engine).close()
             else:
                 about[engine] = answer["loaded"]
-            print(
-                f"{here}: {engine} {'is left out' if engine in left_out else 'is ready'}", file=sys.stderr, flush=True
-            )
+            say(f"{here}: {engine} {'is left out' if engine in left_out else 'is ready'}")
         if BASELINE in left_out or len(workers) < 2:
             why = next(iter(left_out.values()), "params.yaml names no engine beside it")
             raise UserError(

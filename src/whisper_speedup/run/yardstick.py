@@ -15,7 +15,7 @@ import torch
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.disk.files import read_json, sha256, write_json
 from whisper_speedup.engines import precision
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import device as devices
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params.engines import VariantParams
@@ -43,9 +43,9 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
     decoded = [variant for variant in asked if reasons[variant] is None]
     for variant in asked:
         if variant not in decoded:
-            print(f"yardstick: {variant} is left out, for {reasons[variant]}", file=sys.stderr, flush=True)
+            say(f"yardstick: {variant} is left out, for {reasons[variant]}")
         elif _kept(folder / variant, made_for(profile, profile_name, variant, build)):
-            print(f"yardstick: {variant} is still valid", file=sys.stderr, flush=True)
+            say(f"yardstick: {variant} is still valid")
         else:
             _in_a_process(profile_name, variant)
     left_out = {variant: reason for variant, reason in reasons.items() if reason is not None}
