@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def repo(tmp_path, monkeypatch):
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text("profile: bundled\nengines: [fused]\n")  # whichever is in force here
     for name in ("profiles", "reports"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
