@@ -239,6 +239,15 @@ def test_a_configuration_that_the_model_does_not_have(name: str, value: int) -> 
     assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
 
 
+def test_weights_cast_from_those_that_inference_mode_made() -> None:
+    with torch.inference_mode():
+        plain, ours = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours)
+    for model in (plain, ours):
+        model.half().float()
+    assert answer(ours, language="en") == answer(plain, language="en")
+
+
 def test_a_language_outside_the_vocabulary_that_is_not_asked_for() -> None:
     plain, ours = pair(lang_to_id={"<|en|>": 20, "<|de|>": 5000})
     assert answer(ours, language="en") == answer(plain, language="en")

@@ -214,6 +214,7 @@ def dense(weights: list[torch.Tensor]) -> bool:
             and weight.device.type in ("cpu", "cuda")
             and weight.dtype in DTYPES
             and torch.ops.aten.is_non_overlapping_and_dense(weight)
+            and weight.detach() is not None  # raises for a weight cast from one that inference_mode made
             for weight in weights
         )
     except (NotImplementedError, RuntimeError):
