@@ -252,3 +252,44 @@ def test_a_language_outside_the_vocabulary_that_is_not_asked_for() -> None:
     plain, ours = pair(lang_to_id={"<|en|>": 20, "<|de|>": 5000})
     assert answer(ours, language="en") == answer(plain, language="en")
     assert last_path(ours).path == "whole model"
+
+
+def another_view(model: Model) -> None:
+    weight = model.model.decoder.layers[0].self_attn.q_proj.weight
+    weight.data = weight.data.t()
+
+
+def cut_short(model: Model) -> None:
+    model.model.decoder.embed_positions.weight.data = model.model.decoder.embed_positions.weight.data[:20]
+
+
+def no_parameter(model: Model) -> None:
+    layer = model.model.decoder.layers[0].fc1
+    weight = layer.weight.detach().clone()
+    del layer.weight
+    layer.weight = weight.mul(2)
+
+
+def a_buffer(model: Model) -> None:
+    weight = model.proj_out.weight.detach().clone()
+    del model.proj_out.weight
+    model.proj_out.register_buffer("weight", weight)
+
+
+def no_bias(model: Model) -> None:
+    model.model.encoder.conv1.bias = None
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("change", [another_view, cut_short, no_parameter, a_buffer, no_bias])
+def test_weights_that_lie_otherwise(change: Any, whole: bool) -> None:
+    plain, ours = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours if whole else ours.model.decoder)
+    answer(ours, language="en", num_beams=2)
+    for model in (plain, ours):
+        change(model)
+    for _ in range(2):
+        assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
+        for model in (plain, ours):  # what is no parameter is written to behind the back of those who watch parameters
+            model.model.decoder.layers[0].fc1.weight.data.mul_(3)
+            model.proj_out.weight.data.mul_(-1)

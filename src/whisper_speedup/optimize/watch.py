@@ -7,36 +7,23 @@ fingerprint.py. When either differs from last time, `why_changed` looks at every
 """
 
 import time
+from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
 import torch
-from torch.nn.modules.module import _has_any_global_hook
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
-from transformers.models.whisper.modeling_whisper import (
-    WhisperAttention,
-    WhisperDecoder,
-    WhisperDecoderLayer,
-    WhisperEncoder,
-    WhisperEncoderLayer,
-    WhisperModel,
-    WhisperPositionalEmbedding,
-)
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder, WhisperPositionalEmbedding
 
-from whisper_speedup.optimize.fingerprint import Fingerprint
+from whisper_speedup.optimize.fingerprint import Fingerprint, words_of
+from whisper_speedup.optimize.patched import ATTENTION, PARTS, everywhere, why_patched
 
-# What Whisper is made of. An adapter, a quantised or a parametrised module is of another type.
-PARTS = {
-    WhisperDecoderLayer, WhisperEncoderLayer, WhisperAttention, WhisperPositionalEmbedding, torch.nn.ModuleList,
-    torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm, torch.nn.Embedding, type(ACT2FN["gelu"]),
-}  # fmt: skip
-# Their forwards, and those of what holds them: somebody may put others into the classes.
-FORWARDS = {kind: kind.forward for kind in [*PARTS, WhisperEncoder, WhisperDecoder, WhisperModel]}
 # What the forward of a part reads of it, besides weights and other parts.
 READ = {
     torch.nn.LayerNorm: attrgetter("eps", "normalized_shape"),
-    WhisperAttention: attrgetter("scaling", "num_heads", "head_dim", "is_causal", "layer_idx"),
+    WhisperAttention: attrgetter(
+        "scaling", "num_heads", "head_dim", "is_causal", "layer_idx", "config._attn_implementation"
+    ),
     torch.nn.Conv1d: attrgetter("stride", "padding", "dilation", "groups", "padding_mode"),
     torch.nn.Embedding: attrgetter("max_norm"),
     WhisperPositionalEmbedding: attrgetter("max_norm"),
@@ -45,12 +32,16 @@ CONFIG = (
     "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
     "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
 )  # fmt: skip
-# All compute the same attention. Another name is a function that somebody registered.
-ATTENTION = {
-    None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
-}  # fmt: skip
+# The shape that a part was made with.
+SHAPE_OF: dict[type, Callable[[Any], Any]] = {
+    torch.nn.Linear: attrgetter("out_features", "in_features"),
+    torch.nn.Embedding: attrgetter("num_embeddings", "embedding_dim"),
+    WhisperPositionalEmbedding: attrgetter("num_embeddings", "embedding_dim"),
+    torch.nn.LayerNorm: attrgetter("normalized_shape"),
+    torch.nn.Conv1d: lambda part: (part.out_channels, part.in_channels, *part.kernel_size),
+}
 CONVOLUTION = attrgetter("kernel_size", "padding", "dilation", "groups", "padding_mode")
-VERSION = attrgetter("_version")
+VERSION, SHAPE = attrgetter("_version"), attrgetter("shape")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 PAUSE_S = 0.1  # after so long a rest, all of the weights are read; within it, a sample of each
 
@@ -122,11 +113,10 @@ def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) ->
     training, forward = [state.get("training") for state in states], ["forward" in state for state in states]
     config = getattr(module, "config", None)
     configured = [getattr(config, name, None) for name in CONFIG]
-    everywhere = [kind.forward for kind in FORWARDS], _has_any_global_hook()
     if weights is not None:
         weights += found
-    return [types, training, forward, hooks, settings, configured, everywhere, list(map(torch.Tensor.data_ptr, found)),
-            _versions(found)]  # fmt: skip
+    places = list(map(torch.Tensor.data_ptr, found)), list(map(SHAPE, found)), list(map(torch.Tensor.stride, found))
+    return [types, training, forward, hooks, settings, configured, everywhere(), places, _versions(found)]
 
 
 def _versions(weights: list[torch.Tensor]) -> list[int]:
@@ -151,13 +141,9 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return f"the activation function is {config.activation_function}"
     if getattr(config, "is_causal", None) is False:
         return "the configuration turns the causal mask off"
-    if config._attn_implementation not in ATTENTION:
-        return f"the attention is {config._attn_implementation}"
-    for kind, forward in FORWARDS.items():
-        if kind.forward is not forward:
-            return f"something replaced the forward of every {kind.__name__}"
-    if _has_any_global_hook():
-        return "there is a hook on every module"
+    reason = why_patched()
+    if reason is not None:
+        return reason
     for name, module in model.named_modules():
         if module is model:
             continue
@@ -177,6 +163,10 @@ def why_changed(model: PreTrainedModel) -> str | None:
             return f"layer {index} keeps its states in another layer's place"
     if len({module.eps for module in model.modules() if type(module) is torch.nn.LayerNorm}) > 1:
         return "its layer norms differ in eps"
+    longest = config.max_target_positions if isinstance(model, WhisperDecoder) else config.max_source_positions
+    positions = model.embed_positions.weight.shape[0]
+    if positions != longest:
+        return f"it has {positions} positions and the configuration says {longest}"
     weights = list(model.parameters())
     devices, dtypes = {weight.device for weight in weights}, {weight.dtype for weight in weights}
     if len(devices) != 1 or next(iter(devices)).type not in ("cpu", "cuda"):
@@ -193,11 +183,19 @@ def _why_not_plain(module: Any) -> str | None:
     kind = type(module)
     if kind not in PARTS:
         return f"is a {kind.__name__}"
+    if any(getattr(module, name, None) is not module._parameters.get(name) for name in ("weight", "bias")):
+        return "has a weight that is no parameter"
+    if kind in SHAPE_OF and module.weight is not None and module.weight.shape != SHAPE_OF[kind](module):
+        return f"has weights of shape {tuple(module.weight.shape)}"
+    if kind is torch.nn.Linear and module.bias is not None and module.bias.shape != module.weight.shape[:1]:
+        return f"has a bias of shape {tuple(module.bias.shape)}"
+    if kind is WhisperAttention and module.config._attn_implementation not in ATTENTION:
+        return f"computes attention by {module.config._attn_implementation}"
     if kind is WhisperAttention and module.scaling != module.head_dim**-0.5:
         return f"scales by {module.scaling}"
     if kind is WhisperAttention and module.num_heads * module.head_dim != module.embed_dim:
         return f"has {module.num_heads} heads of {module.head_dim} for a width of {module.embed_dim}"
-    if kind is torch.nn.LayerNorm and (module.weight is None or module.bias is None):
+    if kind in (torch.nn.LayerNorm, torch.nn.Conv1d) and (module.weight is None or module.bias is None):
         return "has no weight or no bias"
     if kind is torch.nn.Conv1d and CONVOLUTION(module) != ((3,), (1,), (1,), 1, "zeros"):
         return "is another convolution than Whisper's"
@@ -214,7 +212,7 @@ def dense(weights: list[torch.Tensor]) -> bool:
             and weight.device.type in ("cpu", "cuda")
             and weight.dtype in DTYPES
             and torch.ops.aten.is_non_overlapping_and_dense(weight)
-            and weight.detach() is not None  # raises for a weight cast from one that inference_mode made
+            and words_of(weight, weight.itemsize) is not None  # raises for one cast from what inference_mode made
             for weight in weights
         )
     except (NotImplementedError, RuntimeError):
