@@ -15,7 +15,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.whisper import modeling_whisper as whisper
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
 
-# What Whisper is made of. An adapter, a quantised or a parametrised module is of another type.
+# What Whisper is made of.
 PARTS = {
     whisper.WhisperDecoderLayer, whisper.WhisperEncoderLayer, whisper.WhisperAttention,
     whisper.WhisperPositionalEmbedding, torch.nn.ModuleList, torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm,
@@ -24,16 +24,20 @@ PARTS = {
 HOLDERS = (whisper.WhisperEncoder, whisper.WhisperDecoder, whisper.WhisperModel, WhisperForConditionalGeneration)
 # All compute the same attention. Another name is a function that somebody registered.
 ATTENTION = (None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+FUNCTIONS = ("scaled_dot_product_attention", "linear", "layer_norm", "gelu", "conv1d", "embedding")
 THEIRS = ("transformers", "torch")
 
 
 def _forwards() -> dict[str, Callable[..., Any] | None]:
     """What a Whisper's forward calls, by the name that a reader knows it by."""
+    kinds = (*PARTS, *HOLDERS)
     found: dict[str, Callable[..., Any] | None] = {
-        f"the forward of every {kind.__name__}": kind.forward for kind in (*PARTS, *HOLDERS)
+        f"the forward of every {kind.__name__}": kind.forward for kind in kinds
     }
-    found["eager attention"] = whisper.eager_attention_forward
-    return found | {f"the attention {name}": ALL_ATTENTION_FUNCTIONS.get(name) for name in ATTENTION if name}
+    found |= {f"the call of every {kind.__name__}": kind.__call__ for kind in kinds}
+    found |= {f"torch.nn.functional.{name}": getattr(torch.nn.functional, name) for name in FUNCTIONS}
+    found |= {f"the attention {name}": ALL_ATTENTION_FUNCTIONS.get(name) for name in ATTENTION if name}
+    return found | {"eager attention": whisper.eager_attention_forward}
 
 
 def _methods() -> dict[str, Any]:

@@ -7,16 +7,16 @@ fingerprint.py. When either differs from last time, `why_changed` looks at every
 """
 
 import time
-from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperDecoder, WhisperPositionalEmbedding
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperPositionalEmbedding
 
+from whisper_speedup.optimize.as_configured import why_otherwise
 from whisper_speedup.optimize.fingerprint import Fingerprint, words_of
-from whisper_speedup.optimize.patched import ATTENTION, PARTS, everywhere, why_patched
+from whisper_speedup.optimize.patched import ATTENTION, everywhere, why_patched
 
 # What the forward of a part reads of it, besides weights and other parts.
 READ = {
@@ -32,15 +32,6 @@ CONFIG = (
     "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
     "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
 )  # fmt: skip
-# The shape that a part was made with.
-SHAPE_OF: dict[type, Callable[[Any], Any]] = {
-    torch.nn.Linear: attrgetter("out_features", "in_features"),
-    torch.nn.Embedding: attrgetter("num_embeddings", "embedding_dim"),
-    WhisperPositionalEmbedding: attrgetter("num_embeddings", "embedding_dim"),
-    torch.nn.LayerNorm: attrgetter("normalized_shape"),
-    torch.nn.Conv1d: lambda part: (part.out_channels, part.in_channels, *part.kernel_size),
-}
-CONVOLUTION = attrgetter("kernel_size", "padding", "dilation", "groups", "padding_mode")
 VERSION, SHAPE = attrgetter("_version"), attrgetter("shape")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 PAUSE_S = 0.1  # after so long a rest, all of the weights are read; within it, a sample of each
@@ -116,7 +107,8 @@ def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) ->
     if weights is not None:
         weights += found
     places = list(map(torch.Tensor.data_ptr, found)), list(map(SHAPE, found)), list(map(torch.Tensor.stride, found))
-    return [types, training, forward, hooks, settings, configured, everywhere(), places, _versions(found)]
+    kinds = types, list(map(type, found))
+    return [kinds, training, forward, hooks, settings, configured, everywhere(), places, _versions(found)]
 
 
 def _versions(weights: list[torch.Tensor]) -> list[int]:
@@ -141,32 +133,24 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return f"the activation function is {config.activation_function}"
     if getattr(config, "is_causal", None) is False:
         return "the configuration turns the causal mask off"
-    reason = why_patched()
+    if config._attn_implementation not in ATTENTION:
+        return f"the attention is {config._attn_implementation}"
+    reason = why_patched() or why_otherwise(model)
     if reason is not None:
         return reason
     for name, module in model.named_modules():
+        if isinstance(module, WhisperAttention) and module.config._attn_implementation != config._attn_implementation:
+            return f"the attention of {name} is {module.config._attn_implementation}"
         if module is model:
             continue
-        reason = _why_not_plain(module)
-        if reason is not None:
-            return f"{name} {reason}"
         if "forward" in vars(module):
             return f"something replaced the forward of {name}"
         if hooked(module):
             return f"there is a hook on {name}"
         if module.training:
             return f"{name} is in training mode"
-    if isinstance(model, WhisperDecoder) and config.decoder_layers != len(model.layers):
-        return f"it has {len(model.layers)} layers and the configuration says {config.decoder_layers}"
-    for index, layer in enumerate(model.layers if isinstance(model, WhisperDecoder) else ()):
-        if {layer.self_attn.layer_idx, layer.encoder_attn.layer_idx} != {index}:
-            return f"layer {index} keeps its states in another layer's place"
     if len({module.eps for module in model.modules() if type(module) is torch.nn.LayerNorm}) > 1:
         return "its layer norms differ in eps"
-    longest = config.max_target_positions if isinstance(model, WhisperDecoder) else config.max_source_positions
-    positions = model.embed_positions.weight.shape[0]
-    if positions != longest:
-        return f"it has {positions} positions and the configuration says {longest}"
     weights = list(model.parameters())
     devices, dtypes = {weight.device for weight in weights}, {weight.dtype for weight in weights}
     if len(devices) != 1 or next(iter(devices)).type not in ("cpu", "cuda"):
@@ -175,32 +159,6 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return "its weights are not all float32, float16 or bfloat16"
     if not dense(weights):
         return "its weights are not plain dense tensors"
-    return None
-
-
-def _why_not_plain(module: Any) -> str | None:
-    """What sets a part apart from the one that Whisper's configuration makes, or None."""
-    kind = type(module)
-    if kind not in PARTS:
-        return f"is a {kind.__name__}"
-    if any(getattr(module, name, None) is not module._parameters.get(name) for name in ("weight", "bias")):
-        return "has a weight that is no parameter"
-    if kind in SHAPE_OF and module.weight is not None and module.weight.shape != SHAPE_OF[kind](module):
-        return f"has weights of shape {tuple(module.weight.shape)}"
-    if kind is torch.nn.Linear and module.bias is not None and module.bias.shape != module.weight.shape[:1]:
-        return f"has a bias of shape {tuple(module.bias.shape)}"
-    if kind is WhisperAttention and module.config._attn_implementation not in ATTENTION:
-        return f"computes attention by {module.config._attn_implementation}"
-    if kind is WhisperAttention and module.scaling != module.head_dim**-0.5:
-        return f"scales by {module.scaling}"
-    if kind is WhisperAttention and module.num_heads * module.head_dim != module.embed_dim:
-        return f"has {module.num_heads} heads of {module.head_dim} for a width of {module.embed_dim}"
-    if kind in (torch.nn.LayerNorm, torch.nn.Conv1d) and (module.weight is None or module.bias is None):
-        return "has no weight or no bias"
-    if kind is torch.nn.Conv1d and CONVOLUTION(module) != ((3,), (1,), (1,), 1, "zeros"):
-        return "is another convolution than Whisper's"
-    if isinstance(module, torch.nn.Embedding) and module.max_norm is not None:
-        return "has a largest norm"
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import WhisperForConditionalGeneration
+from transformers import GenerationConfig, WhisperForConditionalGeneration
 
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.device_checks import giving_up_told
@@ -173,6 +173,8 @@ class WholeModel:
 
     def _settings(self, asked: Asked) -> DecodingSettings | str:
         config = self.model.generation_config
+        if not isinstance(config, GenerationConfig):
+            return "the model has no generation config"
         forced = getattr(self.model.config, "forced_decoder_ids", None)
         # A tensor's repr leaves most of a long one out.
         entries = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in vars(config).items()}
