@@ -102,7 +102,7 @@ def say(line: object) -> None:
     print(readable(str(line)), file=sys.stderr, flush=True)
 
 
-def detail(error: Exception) -> str:
+def detail(error: BaseException) -> str:
     """A library's own words for what is wrong with a file, on one line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
