@@ -66,7 +66,7 @@ class Workspace:
     ("name", "model", "data", "rounds"),
     [
         ("paper", LARGE_V2, LIBRISPEECH, {"starts": 1, "count": 2, "clips": 2, "seed": 0}),
-        ("dummy", TINY_EN, DUMMY, None),
+        pytest.param("dummy", TINY_EN, DUMMY, None, marks=pytest.mark.slow),
     ],
 )
 def test_from_the_hub_to_the_page(

@@ -101,7 +101,7 @@ def test_it_runs_where_engine_fused_runs_it_and_says_the_same(gpu: SimpleNamespa
     model = optimised()
     assert explain_path(model, speech(), **ENGLISH).path == "whole model"
     assert gpu.compiled == [], "asking compiles nothing"
-    for beams, seed in ((1, 1), (5, 1), (5, 2)):
+    for beams, seed in ((1, 1), (5, 2)):
         found = decoded(model, beams, seed)
         assert len(found) == 3
         assert found == engines(model, seed) == engines(model, seed, one=False)
