@@ -362,3 +362,23 @@ def test_a_model_without_a_generation_config() -> None:
     for model in (plain, ours):
         model.generation_config = None  # type: ignore[assignment]
     assert answer(ours, language="en") == answer(plain, language="en")
+
+
+def test_a_configuration_that_asks_for_tuples() -> None:
+    plain, ours = pair()
+    for model in (plain, ours):
+        model.config.return_dict = False
+    assert answer(ours, language="en") == answer(plain, language="en") != []
+
+
+def test_a_language_that_is_no_timestamps() -> None:
+    for seed in range(4):
+        plain, ours = pair(seed, no_timestamps_token_id=20)
+        assert answer(ours, num_beams=2) == answer(plain, num_beams=2)
+        assert last_path(ours).path == "decoder"
+
+
+def test_a_language_that_is_detected_from_no_start() -> None:
+    plain, ours = pair(decoder_start_token_id=None)
+    assert answer(ours) == answer(plain)
+    assert answer(plain)[0] == "TypeError"

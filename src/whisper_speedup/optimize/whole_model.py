@@ -196,6 +196,8 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
     """Why the model around the decoder is not a plain one, or None."""
     if plain_type(model) is not WhisperForConditionalGeneration:
         return f"the model is a {plain_type(model).__name__}"
+    if not getattr(model.config, "return_dict", True):
+        return "the configuration asks for tuples, of which generate makes an error"
     reason = why_patched(generating=True)
     if reason is not None:
         return reason
