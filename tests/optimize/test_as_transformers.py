@@ -281,7 +281,7 @@ def no_bias(model: Model) -> None:
     model.model.encoder.conv1.bias = None
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["model", "decoder"])
 @pytest.mark.parametrize("change", [another_view, cut_short, no_parameter, a_buffer, no_bias])
 def test_weights_that_lie_otherwise(change: Any, whole: bool) -> None:
     plain, ours = varied_whisper(1), varied_whisper(1)
@@ -335,7 +335,7 @@ def a_weight_that_computes(model: Model) -> None:
     first.weight = Turned(first.weight.detach())
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["model", "decoder"])
 @pytest.mark.parametrize(
     "change",
     [

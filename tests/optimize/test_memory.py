@@ -50,7 +50,7 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
-@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_store_goes_with_its_cache(no_collector: None, whole: bool) -> None:
     """At once, without the collector: a store may hold a GPU's memory, which the collector does not see filling."""
     model = multilingual_whisper(1, layers=1)

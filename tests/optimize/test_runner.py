@@ -224,6 +224,7 @@ def test_one_number_of_rows_does_not_fit(gpu: SimpleNamespace, monkeypatch: pyte
         assert [decoded(other, 6), decoded(other, 1)] == [expected[1], expected[0]]
 
 
+@pytest.mark.slow
 def test_calls_of_both_paths_take_turns(gpu: SimpleNamespace) -> None:
     model = optimised()
     found = decoded(model, 3)
