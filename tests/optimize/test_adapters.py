@@ -74,7 +74,9 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (place > 0)) for place, kind in enumerate(KINDS)]
+)
 def test_merged_before_anything_is_decoded_with_it(kind: str) -> None:
     """Modules, addresses and counters are then what they were."""
     expected = said(adapted(varied_whisper(1), kind).merge_and_unload())
