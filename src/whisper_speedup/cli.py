@@ -14,7 +14,16 @@ from typing import NoReturn
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.errors import UserError, readable, say
-from whisper_speedup.params.profile import Profile, check_name, load_params, load_profile, use_profile
+from whisper_speedup.params.profile import (
+    Profile,
+    as_yaml,
+    check_name,
+    complete,
+    load_params,
+    load_profile,
+    use_profile,
+    write_complete,
+)
 
 BUILD = Path("build")
 REPORTS = Path("reports")
@@ -125,6 +134,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
     chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
+    instead = chosen.add_mutually_exclusive_group()
+    instead.add_argument("--show", action="store_true", help="print the complete profile instead, defaults included")
+    instead.add_argument(
+        "--write", action="store_true", help="write that to build/NAME/ instead, where dvc.yaml reads it"
+    )
     return parser
 
 
@@ -218,12 +232,16 @@ def _report(parsed: argparse.Namespace) -> None:
 
 
 def _profile(parsed: argparse.Namespace) -> None:
-    if parsed.name is None:
-        load_profile(load_params().profile)
-        return
-    use_profile(parsed.name)
-    params = load_params()
-    print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
+    name = parsed.name or load_params().profile
+    profile = load_profile(name)
+    if parsed.show:
+        print(as_yaml(complete(profile).model_dump(mode="json")), end="")
+    elif parsed.write:
+        write_complete(profile, load_params().engines, BUILD / name)
+    elif parsed.name is not None:
+        use_profile(name)
+        params = load_params()
+        print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
 
 
 def _alone(profile_name: str, stage: str) -> AbstractContextManager[None]:

@@ -9,10 +9,9 @@ from tiny_whisper import multilingual_whisper, tiny_features
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.prompt import prompt_tokens
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace, generate_arguments
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, generate_arguments
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from tests.differential.cases import Call, Case, Entries
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.huggingface import generate_arguments
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 

@@ -10,9 +10,8 @@ from torch._dynamo.testing import CompileCounter
 
 from tests.engines.test_huggingface import engine, generation
 from tests.tiny_whisper import multilingual_whisper, tiny_features
-from whisper_speedup.engines.compiled import Compiled
+from whisper_speedup.engines.compiled import Compiled, CompiledParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import CompiledParams
 
 CPU = torch.device("cpu")
 

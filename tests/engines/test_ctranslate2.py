@@ -14,8 +14,7 @@ from tests.engines.test_huggingface import engine, generation
 from tests.tiny_whisper import tiny_features
 from whisper_speedup.checkpoints import vocabulary
 from whisper_speedup.engines import ctranslate2 as peers
-from whisper_speedup.engines.ctranslate2 import CTranslate2
-from whisper_speedup.params.engines import CTranslate2Params
+from whisper_speedup.engines.ctranslate2 import CTranslate2, CTranslate2Params
 
 CPU = torch.device("cpu")
 LAYOUT = vocabulary.Layout(text=256, languages=99, multilingual=True)

@@ -4,20 +4,16 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
+from whisper_speedup.engines.compiled import CompiledParams
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.ctranslate2 import CTranslate2Params
+from whisper_speedup.engines.fused import Fused, FusedFormatParams, FusedParams
+from whisper_speedup.engines.fused_batch import FusedBatchParams
+from whisper_speedup.engines.huggingface import BaselineParams
+from whisper_speedup.engines.kernl import KernlParams
+from whisper_speedup.engines.kernl_phantom import KernlPhantomParams
+from whisper_speedup.engines.kernl_upstream import KernlUpstreamParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import (
-    BaselineParams,
-    CompiledParams,
-    CTranslate2Params,
-    FusedBatchParams,
-    FusedFormatParams,
-    FusedParams,
-    KernlParams,
-    KernlPhantomParams,
-    KernlUpstreamParams,
-)
 from whisper_speedup.params.profile import GenerationParams, MeasureParams
 
 CPU = torch.device("cpu")

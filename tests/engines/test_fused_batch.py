@@ -13,11 +13,10 @@ from tests.engines.test_fused import CPU, MEASURE
 from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import multilingual_whisper, tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.fused_batch import HELD, FusedBatch
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.fused_batch import HELD, FusedBatch, FusedBatchParams
 from whisper_speedup.engines.protocol import BatchEngine, Generation, Utterance
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
-from whisper_speedup.params.engines import FusedBatchParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.huggingface import HuggingFace
-from whisper_speedup.engines.kernl import Kernl
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.kernl import Kernl, KernlParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import BaselineParams, KernlParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.kernl_phantom import KernlPhantom
+from whisper_speedup.engines.kernl_phantom import KernlPhantom, KernlPhantomParams
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.params.engines import KernlPhantomParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")

@@ -12,7 +12,8 @@ from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import LeftOutError, UserError
-from whisper_speedup.params.engines import PLAIN_SWITCHES, RUNG, SWITCHES
+from whisper_speedup.fused.switches import PLAIN_SWITCHES, SWITCHES
+from whisper_speedup.params.engines import RUNG
 from whisper_speedup.params.profile import MeasureParams, load_profile
 
 CPU = torch.device("cpu")

@@ -9,12 +9,11 @@ from tests.engines.test_fused import MEASURE, generation
 from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedFormatParams
 from whisper_speedup.engines.huggingface import HuggingFace
 from whisper_speedup.errors import NotANumberError, UserError
 from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.kernels.eight_bits import WeightFormat
-from whisper_speedup.params.engines import FusedFormatParams
 
 CPU = torch.device("cpu")
 both = pytest.mark.parametrize(("name", "weights"), [("fused_int8", "int8"), ("fused_fp8", "fp8")])

@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_whisper
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.fused_batch import FusedBatch
-from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, check_fp8, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 CUDA = torch.device("cuda")

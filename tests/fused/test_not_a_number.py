@@ -5,8 +5,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, prompt_tokens
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.launch import LaunchConfig, Tile
@@ -14,7 +14,6 @@ from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.beam_state import BeamState
 from whisper_speedup.kernels.beam_update import beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")

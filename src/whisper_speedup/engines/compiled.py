@@ -13,24 +13,31 @@ attends over the whole cache, as long as `max_length` and the prompt, and masks 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.engines import precision
-from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params.engines import BaselineParams, CompiledParams
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
+
+
+class CompiledParams(Section):
+    """`auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 class Compiled:
     """The baseline's engine with a static cache and compiled forwards. `backend`: torch.compile's."""
 
     name = "compiled"
+    Params = CompiledParams
 
     def __init__(self, params: CompiledParams, backend: str = "inductor") -> None:
         self.params = params
@@ -55,7 +62,7 @@ class Compiled:
         if device.type == "cpu" and self.settings["backend"] == "inductor":
             _check_compiler()
         self.settings["precision"] = chosen
-        return HuggingFace(BaselineParams(precision=chosen, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+        return HuggingFace(BaselineParams(precision=chosen))
 
     def _compile(self) -> None:
         self.prompt, self.dtype = self.inner.prompt, self.inner.dtype

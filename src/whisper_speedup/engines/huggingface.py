@@ -12,7 +12,7 @@ cross-attention keys and values, which are the same for every beam).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import transformers
@@ -24,16 +24,36 @@ from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params.engines import BaselineParams, VariantParams
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
 
 DTYPES = {"half": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}  # of the weights; else fp32
+
+
+class BaselineParams(Section):
+    """How the notebook's baseline runs. `auto` is autocast to fp16 on CUDA and fp32 on a CPU.
+
+    The notebook's own `inference_mode` is `grad_mode: inference`; since PyTorch PR 165068 it disables autocast's
+    cache of casts, which would slow the baseline and flatter us: hence `no_grad`.
+    """
+
+    precision: Literal["auto", "autocast", "half", "float32"] = "auto"
+    grad_mode: Literal["no_grad", "inference"] = "no_grad"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    reorder_fix: bool = False
+
+
+class VariantParams(BaselineParams):
+    """The baseline with one thing changed, for its text alone (yardstick.py): also in what no profile may time."""
+
+    precision: Literal["auto", "autocast", "half", "bfloat16", "tf32", "float32", "float64"] = "auto"  # type: ignore[assignment]
 
 
 class HuggingFace:
     """transformers' Whisper and its `generate`, unchanged but for what `settings` says."""
 
     name = "huggingface"
+    Params = BaselineParams
 
     def __init__(self, params: BaselineParams) -> None:
         self.params = params

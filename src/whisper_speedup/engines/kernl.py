@@ -6,25 +6,34 @@ is the loop.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.engines import precision
-from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.optimize.public import decoder_path, last_path, optimize_model
-from whisper_speedup.params.engines import BaselineParams, KernlParams
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
+
+
+class KernlParams(Section):
+    """`auto` is fp16 on CUDA and fp32 on a CPU; `autocast` is the notebook's own: fp32 weights under
+    `torch.autocast(float16)`.
+    """
+
+    precision: Literal["auto", "autocast", "half", "float32"] = "auto"
 
 
 class Kernl:
     """The baseline's engine with an optimised decoder. run.json's `path` says what runs behind the cache."""
 
     name = "kernl"
+    Params = KernlParams
 
     def __init__(self, params: KernlParams) -> None:
         self.params = params
@@ -51,7 +60,7 @@ class Kernl:
         """transformers' loop, unchanged."""
         chosen = precision.resolve(self.name, self.params.precision, device, on_gpu="half")
         self.settings["precision"] = chosen
-        return HuggingFace(BaselineParams(precision=chosen, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+        return HuggingFace(BaselineParams(precision=chosen))
 
     def warm_up(self, features: torch.Tensor) -> None:
         """Decode the longest way there is once; on a GPU, that compiles the kernels and captures their graph."""

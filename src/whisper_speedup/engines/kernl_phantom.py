@@ -4,7 +4,7 @@ It is here for the text, not for speed: what it changes, Kernl's masking changes
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -17,14 +17,21 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.measure.parts import Stopwatch, unwatched
-from whisper_speedup.params.engines import KernlPhantomParams
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
+
+
+class KernlPhantomParams(Section):
+    """`auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 class KernlPhantom:
     """Decodes with FusedWhisper and phantom keys in every block of cross-attention that is not full."""
 
     name = "kernl_phantom"
+    Params = KernlPhantomParams
 
     def __init__(self, params: KernlPhantomParams) -> None:
         self.params = params
