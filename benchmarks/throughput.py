@@ -75,7 +75,7 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, slots: Any, count: int, device: torch.device) -> dict[str, Any]:
     """Load, warm up, decode the set once; the row."""
-    engine = FusedBatch(FusedBatchParams(precision="auto", slots=slots))
+    engine = FusedBatch(FusedBatchParams(slots=slots))
     begin = time.perf_counter()
     if arguments.size:
         dtype = torch.float16 if device.type == "cuda" else torch.float32

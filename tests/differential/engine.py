@@ -23,7 +23,7 @@ def run_engine(case: Case, result: Any) -> None:
             run.write(plain.generation_config, step.entries)
     calls = [step for step in case.steps if isinstance(step, Call)]
     generation = GenerationParams(**calls[0].arguments)
-    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="float32", tune="never"))
     try:
         engine.use(copy.deepcopy(plain), generation, torch.device("cpu"))
     except UserError as error:

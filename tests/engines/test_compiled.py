@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def compiled(backend: Any) -> Compiled:
     torch._dynamo.reset()
-    return Compiled(CompiledParams(precision="auto"), backend)
+    return Compiled(CompiledParams(), backend)
 
 
 @pytest.mark.parametrize("beams", [1, 5])

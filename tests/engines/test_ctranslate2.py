@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 LAYOUT = vocabulary.Layout(text=256, languages=99, multilingual=True)
 EOS = LAYOUT.text
 EOS_LOGIT = 6.0
-PARAMS = CTranslate2Params(patience=1)
+PARAMS = CTranslate2Params()
 
 
 def whole_folder(folder: Path, seed: int) -> Path:

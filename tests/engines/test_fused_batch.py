@@ -28,7 +28,7 @@ def generation(num_beams: int, **more: Any) -> GenerationParams:
 
 
 def both(model: Any, asked: GenerationParams, slots: int = 3) -> tuple[Fused, FusedBatch]:
-    one = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    one = Fused(FusedParams(precision="float32", tune="never"))
     many = FusedBatch(FusedBatchParams(precision="float32", slots=slots))
     for engine in (one, many):
         engine.use(model, asked, CPU)

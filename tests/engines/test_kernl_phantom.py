@@ -10,15 +10,12 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
-GENERATION = GenerationParams(
-    num_beams=3, max_length=20, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-    task="transcribe",
-)  # fmt: skip
+GENERATION = GenerationParams(num_beams=3, max_length=20)
 
 
 def test_it_decodes_a_folder_with_phantom_keys(tmp_path: Path) -> None:
     tiny_whisper(1).save_pretrained(tmp_path)
-    engine = KernlPhantom(KernlPhantomParams(precision="auto"))
+    engine = KernlPhantom(KernlPhantomParams())
     engine.load(tmp_path, GENERATION, CPU)
     engine.warm_up(tiny_features(1))
     found = engine.generate(tiny_features(1))

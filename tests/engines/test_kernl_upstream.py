@@ -18,11 +18,8 @@ from whisper_speedup.params.profile import GenerationParams
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-GENERATION = GenerationParams(
-    num_beams=3, max_length=12, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-    task="transcribe",
-)  # fmt: skip
-BASELINE = BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
+GENERATION = GenerationParams(num_beams=3, max_length=12)
+BASELINE = BaselineParams()
 
 
 @pytest.fixture(autouse=True)

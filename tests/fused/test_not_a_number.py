@@ -33,10 +33,7 @@ def poisoned(eos_bias: float = 4.0) -> WhisperForConditionalGeneration:
 
 
 def generation(num_beams: int) -> GenerationParams:
-    return GenerationParams(
-        num_beams=num_beams, max_length=6, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-        task="transcribe",
-    )  # fmt: skip
+    return GenerationParams(num_beams=num_beams, max_length=6)
 
 
 @pytest.mark.parametrize("beams", [1, 5])
@@ -77,7 +74,7 @@ def test_nan_in_one_beam_beats_a_finished_hypothesis(early: bool | str) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_plain_torch_notices(beams: int) -> None:
-    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="float32", tune="never"))
     engine.use(poisoned(), generation(beams), CPU)
     with pytest.raises(NotANumberError, match="check the clip and the weights"):
         engine.generate(tiny_features(1))
@@ -87,7 +84,7 @@ def test_plain_torch_notices(beams: int) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_transformers_does_not_and_its_encoder_states_show_it(beams: int) -> None:
-    params = BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
+    params = BaselineParams()
     states = []
     for model in (poisoned(), tiny_whisper(5)):
         engine = HuggingFace(params)

@@ -204,7 +204,7 @@ class Refuses:
 
 
 def refusing(bad: tuple[LaunchConfig, ...], launch: LaunchConfig) -> Fused:
-    engine = Fused(FusedParams(precision="half", tune="auto", layers="auto"))
+    engine = Fused(FusedParams(precision="half"))
     engine.model = Refuses(launch, bad)
     engine.settings["launch"] = launch.as_dict()
     return engine

@@ -195,8 +195,7 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         ),
         (("measure", "yardstick"), ["again"], ["environment", "yardstick", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
-        # Of an engine that is not asked for; the rounds read all engines' settings.
-        (("measure", "kernl", "precision"), "float32", ["environment", "rounds", "compare", "report"]),
+        (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
         (("report", "title"), "Another title", ["environment", "report"]),
         (("data", "clips"), ["cards-001"], ["data", *DECODED]),
         pytest.param(("model", "name"), "base", ["model", *DECODED], marks=pytest.mark.slow),
@@ -207,7 +206,7 @@ def test_a_setting_runs_what_reads_it(
     project: Project, keys: tuple[str, ...], value: object, expected: list[str]
 ) -> None:
     project.edit("profiles/bundled.yaml", *keys, value=value)
-    assert sorted(project.repro()) == sorted(expected)
+    assert sorted(project.repro()) == sorted(["profile", *expected])
 
 
 @pytest.mark.parametrize(
@@ -218,10 +217,11 @@ def test_a_setting_runs_what_reads_it(
         pytest.param("fused/beam_search.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/states.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/new_store.py", FUSED, marks=pytest.mark.slow),
-        pytest.param("engines/fused.py", FUSED, marks=pytest.mark.slow),
-        ("engines/kernl.py", FUSED),
-        pytest.param("engines/huggingface.py", DECODED, marks=pytest.mark.slow),
-        pytest.param("engines/precision.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("engines/fused.py", ["profile", *FUSED], marks=pytest.mark.slow),
+        ("engines/new.py", ["profile", *FUSED]),
+        pytest.param("engines/huggingface.py", ["profile", *DECODED], marks=pytest.mark.slow),
+        pytest.param("engines/precision.py", ["profile", *DECODED], marks=pytest.mark.slow),
+        ("params/sources.py", ["environment", "profile"]),
         ("run/benchmark.py", DECODED),
         pytest.param("run/decoding.py", DECODED, marks=pytest.mark.slow),
         pytest.param("measure/device.py", DECODED, marks=pytest.mark.slow),
@@ -248,7 +248,7 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
     before = project.timings()
     project.edit("profiles/bundled.yaml", "measure", "second", value={"precision": "auto"})
     project.edit("params.yaml", "engines", value=["fused", "second"])
-    assert project.repro() == ["environment", "second", "rounds", "compare", "report"]
+    assert project.repro() == ["profile", "environment", "second", "rounds", "compare", "report"]
     assert {**project.timings(), **before} == project.timings()
     project.edit("params.yaml", "engines", value=["fused"])
     assert "second" not in (ran := project.repro())
@@ -259,10 +259,11 @@ def test_a_rung_runs_again_when_its_own_parts_change(project: Project) -> None:
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": [], "high": ["ancestry"]})
     project.edit("params.yaml", "engines", value=["ladder.low", "ladder.high", "fused"])
     assert sorted(project.repro()) == sorted(
-        ["environment", "ladder.low", "ladder.high", "rounds", "compare", "report"]
+        ["profile", "environment", "ladder.low", "ladder.high", "rounds", "compare", "report"]
     )
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": ["packed_weights"], "high": ["ancestry"]})
-    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "rounds", "compare", "report"])
+    ran = project.repro()
+    assert sorted(ran) == sorted(["profile", "environment", "ladder.low", "rounds", "compare", "report"])
 
 
 def test_another_profile_runs_everything_and_the_first_comes_back(project: Project) -> None:
@@ -304,7 +305,7 @@ def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, 
     assert stage not in first
     Path("broken").unlink()
     second = project.repro()
-    assert sorted([*first, *second]) == sorted(["environment", "data", *DECODED])
+    assert sorted([*first, *second]) == sorted(["profile", "environment", "data", *DECODED])
 
 
 def test_runs_come_back_from_a_remote(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
