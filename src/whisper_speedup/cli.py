@@ -14,16 +14,7 @@ from typing import NoReturn
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.errors import UserError, readable, say
-from whisper_speedup.params.profile import (
-    Profile,
-    as_yaml,
-    check_name,
-    complete,
-    load_params,
-    load_profile,
-    use_profile,
-    write_complete,
-)
+from whisper_speedup.params.profile import Profile, check_name, load_params, load_profile, use_profile
 
 BUILD = Path("build")
 REPORTS = Path("reports")
@@ -232,6 +223,8 @@ def _report(parsed: argparse.Namespace) -> None:
 
 
 def _profile(parsed: argparse.Namespace) -> None:
+    from whisper_speedup.params.profile import as_yaml, complete, write_complete
+
     name = parsed.name or load_params().profile
     profile = load_profile(name)
     if parsed.show:

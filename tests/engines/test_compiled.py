@@ -10,7 +10,8 @@ from torch._dynamo.testing import CompileCounter
 
 from tests.engines.test_huggingface import engine, generation
 from tests.tiny_whisper import multilingual_whisper, tiny_features
-from whisper_speedup.engines.compiled import Compiled, CompiledParams
+from whisper_speedup.engines.compiled import Compiled
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import UserError
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 
 def compiled(backend: Any) -> Compiled:
     torch._dynamo.reset()
-    return Compiled(CompiledParams(), backend)
+    return Compiled(PrecisionParams(), backend)
 
 
 @pytest.mark.parametrize("beams", [1, 5])

@@ -9,8 +9,9 @@ from tests.engines.test_fused import MEASURE, generation
 from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused, FusedFormatParams
+from whisper_speedup.engines.fused import Fused
 from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import NotANumberError, UserError
 from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.kernels.eight_bits import WeightFormat
@@ -57,7 +58,7 @@ def test_its_settings_are_recorded_and_no_launch_of_all_layers_is_asked_for(name
 
 @both
 def test_half_is_refused_on_a_cpu(tmp_path: Path, name: str, weights: WeightFormat) -> None:
-    measure = MEASURE.model_copy(update={name: FusedFormatParams(precision="half")})
+    measure = MEASURE.model_copy(update={name: PrecisionParams(precision="half")})
     with pytest.raises(UserError, match=rf"measure\.{name}\.precision is half, which needs a GPU"):
         create(name, measure).load(tmp_path, generation(2), CPU)
 

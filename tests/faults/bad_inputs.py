@@ -39,7 +39,7 @@ def edit(*keys: str, value: Any = None, path: Path = PROFILE) -> Callable[[], No
         content = yaml.safe_load(path.read_text())
         section = content
         for key in keys[:-1]:
-            section = section[key]
+            section = section.setdefault(key, {}) if isinstance(section, dict) else section[key]
         if value is KeyError:
             del section[keys[-1]]
         else:

@@ -13,33 +13,27 @@ attends over the whole cache, as long as `max_length` and the prompt, and masks 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.parts import Stopwatch
 from whisper_speedup.params.profile import GenerationParams
-from whisper_speedup.params.section import Section
-
-
-class CompiledParams(Section):
-    """`auto` is fp16 on CUDA and fp32 on a CPU."""
-
-    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 class Compiled:
     """The baseline's engine with a static cache and compiled forwards. `backend`: torch.compile's."""
 
     name = "compiled"
-    Params = CompiledParams
+    Params = PrecisionParams
 
-    def __init__(self, params: CompiledParams, backend: str = "inductor") -> None:
+    def __init__(self, params: PrecisionParams, backend: str = "inductor") -> None:
         self.params = params
         self.settings: dict[str, Any] = {**params.model_dump(), "cache": "static", "backend": backend}
         self.prompt: list[int | None] = []

@@ -17,6 +17,7 @@ from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError, say
 from whisper_speedup.fused.device_checks import (
@@ -35,30 +36,20 @@ from whisper_speedup.kernels.eight_bits import WeightFormat
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params.profile import GenerationParams
-from whisper_speedup.params.section import Section
 
 if TYPE_CHECKING:
     from whisper_speedup.fused.one_launch import OneLaunch
 
 
-class FusedParams(Section):
-    """`precision: auto` is fp16 on CUDA and fp32 on a CPU.
-
-    `tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the repository
-    nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
+class FusedParams(PrecisionParams):
+    """`tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the
+    repository nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
     `layers`: a decoder's layers in one launch on Hopper and newer, where they fit (`persistent`), or a chain of Triton
     kernels; `auto` takes the first where it can. A CPU has neither.
     """
 
-    precision: Literal["auto", "half", "float32"] = "auto"
     tune: Literal["auto", "never"] = "auto"
     layers: Literal["auto", "triton", "persistent"] = "auto"
-
-
-class FusedFormatParams(Section):
-    """With the decoder's weights in 8 bits. `precision`: what it computes in, as engine fused's."""
-
-    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 class Fused:
@@ -246,10 +237,10 @@ class Fused:
 class FusedInt8(Fused):
     """With the decoder's weights in int8."""
 
-    Params = FusedFormatParams
+    Params = PrecisionParams
     weights: WeightFormat = "int8"
 
-    def __init__(self, params: FusedFormatParams) -> None:
+    def __init__(self, params: PrecisionParams) -> None:
         # Launch configurations are chosen for fp16, and kept by GPU and width alone.
         untuned = FusedParams(precision=params.precision, tune="never")
         super().__init__(untuned, f"fused_{self.weights}", weight_format=self.weights)

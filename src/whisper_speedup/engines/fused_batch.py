@@ -17,6 +17,7 @@ from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.batch_plain import PlainSlots
@@ -29,19 +30,15 @@ from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.params.profile import GenerationParams
-from whisper_speedup.params.section import Section
 
 HELD = 64  # utterances that wait beside those in slots: features of large-v2 take 1 MB each
 PLAIN_SLOTS = 4
 MOST_WORKERS = 8  # threads that read audio and make features
 
 
-class FusedBatchParams(Section):
-    """`precision`: as engine fused's. `slots`: how many utterances at once; `auto` is as many as the GPU's memory
-    holds, at most 128, and 4 on a CPU.
-    """
+class FusedBatchParams(PrecisionParams):
+    """`slots`: how many utterances at once; `auto` is what the GPU's memory holds, at most 128, and 4 on a CPU."""
 
-    precision: Literal["auto", "half", "float32"] = "auto"
     slots: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
 
 

@@ -4,7 +4,7 @@ It is here for the text, not for speed: what it changes, Kernl's masking changes
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -12,28 +12,22 @@ from transformers import WhisperForConditionalGeneration
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.phantom import BLOCK
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.measure.parts import Stopwatch, unwatched
 from whisper_speedup.params.profile import GenerationParams
-from whisper_speedup.params.section import Section
-
-
-class KernlPhantomParams(Section):
-    """`auto` is fp16 on CUDA and fp32 on a CPU."""
-
-    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 class KernlPhantom:
     """Decodes with FusedWhisper and phantom keys in every block of cross-attention that is not full."""
 
     name = "kernl_phantom"
-    Params = KernlPhantomParams
+    Params = PrecisionParams
 
-    def __init__(self, params: KernlPhantomParams) -> None:
+    def __init__(self, params: PrecisionParams) -> None:
         self.params = params
         self.settings: dict[str, Any] = {**params.model_dump(), "key_block": BLOCK}
         self.prompt: list[int | None] = []

@@ -27,10 +27,6 @@ def _installed() -> dict[str, EntryPoint]:
             raise UserError(
                 f"packages {_package(other)} and {_package(entry)} both bring an engine {entry.name}: remove one."
             )
-        if not re.fullmatch("[a-z][a-z0-9_]*", entry.name):
-            raise UserError(
-                f"package {_package(entry)} has an engine {entry.name!r}: a name is letters, digits and underscores."
-            )
     if BASELINE not in found:
         raise UserError(
             "this Python knows none of whisper-speedup's engines, for it was installed before: run make setup."
@@ -89,16 +85,17 @@ def engine_class(engine: str) -> type[Any]:
 @cache
 def settings_class(engine: str) -> type[BaseModel]:
     """The model of the engine's settings. Raises UserError for one that lets unknown keys pass or lacks a default."""
-    found: type[BaseModel] | None = getattr(engine_class(engine), "Params", None)
-    what = f"engine {engine} of {_package(_entry(engine))}"
-    if not (isinstance(found, type) and issubclass(found, BaseModel)):
-        raise UserError(f"{what} has no pydantic model as its class's Params: say there which settings it takes.")
-    if not issubclass(found, RootModel) and found.model_config.get("extra") != "forbid":
-        raise UserError(f'{what} lets unknown settings pass: say extra="forbid" in its Params.')
+    found: type[BaseModel] = getattr(engine_class(engine), "Params", BaseModel)
     try:
+        strict = issubclass(found, RootModel) or found.model_config.get("extra") == "forbid"
         found()
-    except ValidationError as error:
-        raise UserError(f"{what} has settings without a default ({detail(error)}): give each one.") from None
+    except (TypeError, ValidationError):
+        strict = False
+    if not strict:
+        raise UserError(
+            f"engine {engine} of {_package(_entry(engine))} has no pydantic model with a default for each setting and"
+            ' extra="forbid" as its Params: write one.'
+        )
     return found
 
 
