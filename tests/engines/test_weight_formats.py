@@ -10,7 +10,7 @@ from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
 from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import NotANumberError, UserError
 from whisper_speedup.fused.rounded_model import round_weights
@@ -36,7 +36,7 @@ def test_the_tokens_of_the_baseline_with_rounded_weights(
         assert (engine.name, engine.dtype, engine.prompt) == (name, "float32", [2])
         engine.close()
 
-        baseline = HuggingFace(MEASURE.baseline)
+        baseline = HuggingFace(BaselineParams())
         baseline.use(round_weights(model, weights), generation(beams), CPU)
         expected = baseline.generate(tiny_features(seed))
         assert (found.tokens, found.truncated) == (expected.tokens, expected.truncated)
