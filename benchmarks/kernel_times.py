@@ -20,6 +20,7 @@ from record import device_label, record
 
 from whisper_speedup.checkpoints.synthetic import config as published_config
 from whisper_speedup.disk.files import write_json
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.launch import FOLDER, Tile
 from whisper_speedup.fused.launch_cache import file_name
 from whisper_speedup.kernels import cross_attention as cross
@@ -69,13 +70,12 @@ def main() -> None:
 
 def graph_seconds(calls: list[Callable[[], Any]], replays: int = 30) -> float:
     """Median seconds of one call, the calls in one CUDA graph."""
-    for call in calls[:2]:
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+
+    def run() -> None:
         for call in calls:
             call()
+
+    graph = capture(torch.device("cuda"), {"calls": run}, warm=calls[:1])["calls"]
     graph.replay()
     samples = []
     for _ in range(replays):

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from step_times import build
 
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.launch import load_launch_config
 from whisper_speedup.kernels import persistent_plan
-from whisper_speedup.kernels.persistent_layers import PersistentLayers, PlainLayer, compiled, pack_layers
+from whisper_speedup.kernels.persistent_layers import PersistentLayers, Plain, PlainLayer, compiled, pack_layers
 from whisper_speedup.kernels.persistent_packing import PackedLayers, pack_cross
 from whisper_speedup.kernels.persistent_plan import Plan, make_plan
 from whisper_speedup.kernels.stream import Stream
@@ -42,9 +43,12 @@ def pack(weights: Any, plan: Plan, device: torch.device, dtype: torch.dtype) -> 
     """The same weights for the persistent kernel; `beta` is in the offsets already, so it is given as nothing."""
 
     def plain(layer: Any) -> PlainLayer:
-        six = (layer.qkv, layer.self_out, layer.query, layer.cross_out, layer.fc1, layer.fc2)
-        norms = [(one.gamma, torch.zeros_like(one.gamma)) for one in (layer.qkv, layer.query, layer.fc1)]
-        return PlainLayer([(one.weight, getattr(one, "offset", getattr(one, "bias", None))) for one in six], norms)
+        def product(one: Any) -> Plain:
+            if hasattr(one, "gamma"):
+                return Plain(one.weight, one.offset, one.gamma, torch.zeros_like(one.gamma))
+            return Plain(one.weight, one.bias)
+
+        return PlainLayer(**{name: product(one) for name, one in vars(layer).items()})
 
     layers = [plain(layer) for layer in weights.layers]
     return pack_layers(plan, len(layers), layers, weights.projection.gamma, device, dtype)
@@ -52,11 +56,7 @@ def pack(weights: Any, plan: Plan, device: torch.device, dtype: torch.dtype) -> 
 
 def replay_ms(run: Any, before: Any, replays: int = 40, rounds: int = 5) -> list[float]:
     before()
-    run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    graph = capture(torch.device("cuda"), {"step": run})["step"]
     samples = []
     for _ in range(rounds):
         before()

@@ -13,7 +13,7 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.cli import main
 from whisper_speedup.disk.names import Names
 from whisper_speedup.disk.progress import Progress
-from whisper_speedup.errors import MOST, ClipError, LeftOutError, NotANumberError, UserError, readable, say
+from whisper_speedup.errors import MOST, ClipError, LeftOutError, NotANumberError, UserError, readable, say, shown
 from whisper_speedup.params.sources import Folder
 from whisper_speedup.run.partial import Partial
 
@@ -116,3 +116,7 @@ def test_names_in_a_list_of_weights(odd: str, tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         assert clean(refusal(lambda names=names, folder=folder: TARGETS["weights_index"].read(names, folder)))
+
+
+def test_an_integer_that_python_does_not_write() -> None:
+    assert shown(16**5000) == "an integer of 20001 bits"

@@ -55,7 +55,15 @@ class NotANumberError(ClipError):
 
 
 # A YAML file of a kilobyte can hold a value of 2**100 characters (an alias in an alias ...), a CSV a name of a million.
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        try:
+            return super().repr_int(value, level)
+        except ValueError:  # Python does not write more than 4300 digits
+            return f"an integer of {value.bit_length()} bits"
+
+
+_SHORT = _Short()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 2, 3, 3, 200, 200
 
 
@@ -94,7 +102,7 @@ def say(line: object) -> None:
     print(readable(str(line)), file=sys.stderr, flush=True)
 
 
-def detail(error: Exception) -> str:
+def detail(error: BaseException) -> str:
     """A library's own words for what is wrong with a file, on one line."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"

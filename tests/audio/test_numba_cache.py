@@ -26,10 +26,34 @@ def test_nothing_is_set_where_numba_finds_a_place() -> None:
 
 
 def test_what_the_user_says_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numba_cache, "_writable", lambda folder: False)
+    monkeypatch.setattr(numba_cache, "_writable", lambda folder: folder == Path("/somewhere"))
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
     ensure_numba_cache()
     assert os.environ["NUMBA_CACHE_DIR"] == "/somewhere"
+
+
+def test_what_the_user_says_and_nobody_may_write_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba passes over such a folder and then finds no other."""
+    monkeypatch.setattr(numba_cache, "_writable", lambda folder: False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/somewhere")
+    ensure_numba_cache()
+    assert Path(os.environ["NUMBA_CACHE_DIR"]).is_dir()
+
+
+def test_a_user_without_a_home_gets_a_place_for_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that was started with --user: no HOME, and no entry in the list of users."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", "x")  # so that it is put back as it was
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    ensure_numba_cache()
+    folder = Path(os.environ["XDG_CACHE_HOME"])
+    assert folder.is_dir()
+    assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_where_it_may_write_nowhere_it_gets_a_folder_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,8 @@ def test_packed_weights_are_in_the_devices_layout_and_off_are_plain() -> None:
         fused = fuse(tiny_whisper(1), arguments_of(2, 6), *on)
         products = [
             fused.weights.projection,
-            *(product for layer in fused.weights.layers for product in (layer.qkv, layer.cross_value, layer.fc2)),
+            *(product for layer in fused.weights.layers for product in (layer.qkv.linear, layer.fc2)),
+            *fused.weights.cross_values,
             *(product for layer in fused.encoder.layers for product in (*layer.qkv, layer.fc1)),
         ]
         assert all((product.weight is None) == bool(on) for product in products)

@@ -255,7 +255,7 @@ def handler(hub: TestHub) -> type[BaseHTTPRequestHandler]:
                 chunk = body[begin : begin + CHUNK]
                 if hub.pause_after is not None and hub.sent >= hub.pause_after:
                     hub.paused.set()
-                    hub.resume.wait(60)
+                    hub.resume.wait(600)
                 with hub.lock:
                     left = None if hub.cut_after is None else hub.cut_after - hub.sent
                 if left is not None and left < len(chunk):

@@ -9,6 +9,7 @@ from tests.kernels.emulation import SHARED, emulated
 from tests.kernels.support import EPS, WIDTHS, relative_error
 from whisper_speedup.kernels.persistent_layers import (
     PersistentLayers,
+    Plain,
     PlainLayer,
     compiled,
     pack_layers,
@@ -31,13 +32,14 @@ class Case:
 
         width = plan.width
         self.plan, self.device, self.dtype = plan, device, dtype
-        self.layers = [
-            PlainLayer(
-                [(random(p.n, p.k, scale=p.k**-0.5), random(p.n, scale=0.1)) for p in plan.products],
-                [(1 + random(width, scale=0.1), random(width, scale=0.1)) for _ in range(3)],
-            )
-            for _ in range(layers)
-        ]
+
+        def product(index: int) -> Plain:
+            shape = plan.products[index]
+            weight, bias = random(shape.n, shape.k, scale=shape.k**-0.5), random(shape.n, scale=0.1)
+            norm = (None, None) if index % 2 else (1 + random(width, scale=0.1), random(width, scale=0.1))
+            return Plain(weight, bias, *norm)
+
+        self.layers = [PlainLayer(*map(product, range(len(plan.products)))) for _ in range(layers)]
         self.gamma = 1 + random(width, scale=0.1)
         self.embedding, self.places = random(50, width), random(positions, width)
         self.keys, self.values = (random(layers, positions, plan.rows, width) for _ in range(2))

@@ -252,3 +252,112 @@ def test_a_language_outside_the_vocabulary_that_is_not_asked_for() -> None:
     plain, ours = pair(lang_to_id={"<|en|>": 20, "<|de|>": 5000})
     assert answer(ours, language="en") == answer(plain, language="en")
     assert last_path(ours).path == "whole model"
+
+
+def another_view(model: Model) -> None:
+    weight = model.model.decoder.layers[0].self_attn.q_proj.weight
+    weight.data = weight.data.t()
+
+
+def cut_short(model: Model) -> None:
+    model.model.decoder.embed_positions.weight.data = model.model.decoder.embed_positions.weight.data[:20]
+
+
+def no_parameter(model: Model) -> None:
+    layer = model.model.decoder.layers[0].fc1
+    weight = layer.weight.detach().clone()
+    del layer.weight
+    layer.weight = weight.mul(2)
+
+
+def a_buffer(model: Model) -> None:
+    weight = model.proj_out.weight.detach().clone()
+    del model.proj_out.weight
+    model.proj_out.register_buffer("weight", weight)
+
+
+def no_bias(model: Model) -> None:
+    model.model.encoder.conv1.bias = None
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("change", [another_view, cut_short, no_parameter, a_buffer, no_bias])
+def test_weights_that_lie_otherwise(change: Any, whole: bool) -> None:
+    plain, ours = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours if whole else ours.model.decoder)
+    answer(ours, language="en", num_beams=2)
+    for model in (plain, ours):
+        change(model)
+    for _ in range(2):
+        assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
+        for model in (plain, ours):  # what is no parameter is written to behind the back of those who watch parameters
+            model.model.decoder.layers[0].fc1.weight.data.mul_(3)
+            model.proj_out.weight.data.mul_(-1)
+
+
+def not_causal(model: Model) -> None:
+    model.model.decoder.layers[0].self_attn.is_causal = False
+
+
+def causal_encoder(model: Model) -> None:
+    model.model.encoder.layers[0].self_attn.is_causal = True
+
+
+def heads_in_the_configuration(model: Model) -> None:
+    model.config.decoder_attention_heads = 2
+
+
+def another_attention_in_one_layer(model: Model) -> None:
+    attention = model.model.decoder.layers[0].self_attn
+    attention.config = copy.deepcopy(attention.config)
+    attention.config._attn_implementation = "eager"
+
+
+def one_attention_for_both(model: Model) -> None:
+    layer = model.model.decoder.layers[0]
+    layer.encoder_attn = layer.self_attn
+
+
+def no_first_product(model: Model) -> None:
+    model.model.decoder.layers[0].fc1 = None
+
+
+class Turned(torch.nn.Parameter):
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_function__(function, types, args, kwargs or {})
+        return -result if function is torch.nn.functional.linear else result
+
+
+def a_weight_that_computes(model: Model) -> None:
+    first = model.model.decoder.layers[0].fc1
+    first.weight = Turned(first.weight.detach())
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        not_causal,
+        causal_encoder,
+        heads_in_the_configuration,
+        another_attention_in_one_layer,
+        one_attention_for_both,
+        no_first_product,
+        a_weight_that_computes,
+    ],
+)
+def test_a_model_that_is_no_longer_as_its_configuration_says(change: Any, whole: bool) -> None:
+    plain, ours = varied_whisper(3), varied_whisper(3)
+    optimize_model(ours if whole else ours.model.decoder)
+    for again in (False, True, True):
+        assert answer(ours, language="en", num_beams=2) == answer(plain, language="en", num_beams=2)
+        for model in () if again else (plain, ours):
+            change(model)
+
+
+def test_a_model_without_a_generation_config() -> None:
+    plain, ours = pair()
+    for model in (plain, ours):
+        model.generation_config = None  # type: ignore[assignment]
+    assert answer(ours, language="en") == answer(plain, language="en")

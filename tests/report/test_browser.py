@@ -28,6 +28,7 @@ HOSTILE = [
     "\u202eright to left\u202c שלום עולם 123", "مرحبا بالعالم", "😀 👩‍👩‍👧‍👦 e\u0301\u0301\u0301",
     "x" * 10_000, "word " * 2000,
 ]  # fmt: skip
+LONG_MS = 600_000  # ends a test that hangs, and no busy machine reaches it
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 
 
@@ -57,7 +58,7 @@ def page_path(tmp_path_factory) -> Path:
 def browser() -> Iterator:
     with sync_api.sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--autoplay-policy=no-user-gesture-required"]
+            executable_path=CHROMIUM, args=["--autoplay-policy=no-user-gesture-required"], timeout=LONG_MS
         )
         yield launched
         launched.close()
@@ -70,6 +71,7 @@ def visit(browser) -> Iterator:
 
     def go(path: Path, viewport=None, **settings):
         context = browser.new_context(viewport=viewport or DESKTOP, **settings)
+        context.set_default_timeout(LONG_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: problems.append(f"console: {message.text}"))
@@ -263,6 +265,7 @@ def test_hostile_texts_run_nothing_and_break_nothing(visit, hostile_path, viewpo
 
 def test_the_policy_stops_what_would_slip_through(browser, page_path):
     context = browser.new_context()
+    context.set_default_timeout(LONG_MS)
     page = context.new_page()
     page.goto(page_path.as_uri())
     for markup in (

@@ -25,16 +25,27 @@ def ensure_numba_cache() -> None:
 
     Of this process alone, for Numba runs what it finds there, and others may write below /tmp.
     """
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
+    if not os.environ.get("XDG_CACHE_HOME") and os.path.expanduser("~") == "~":
+        # A user without a home, as a container's --user may be: librosa asks where the home is, and ends without one.
+        os.environ["XDG_CACHE_HOME"] = _temporary()
     librosa = importlib.util.find_spec("librosa")
     beside = Path(librosa.origin).parent if librosa is not None and librosa.origin else None
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if (beside is not None and _writable(beside / "__pycache__")) or _writable(home / "numba"):
+    named = os.environ.get("NUMBA_CACHE_DIR")
+    if (
+        (named and _writable(Path(named)))
+        or (beside is not None and _writable(beside / "__pycache__"))
+        or _writable(home / "numba")
+    ):
         return
+    os.environ["NUMBA_CACHE_DIR"] = _temporary()
+
+
+def _temporary() -> str:
+    """A new folder that goes when this process ends."""
     folder = tempfile.mkdtemp(prefix="numba-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["NUMBA_CACHE_DIR"] = folder
+    return folder
 
 
 def _writable(folder: Path) -> bool:

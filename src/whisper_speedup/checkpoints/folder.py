@@ -212,7 +212,7 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
                 state = torch.load(path, map_location="meta", weights_only=True)
                 shapes.update({key: list(value.shape) for key, value in state.items()})
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it.") from None
+            raise UserError(f"{path} cannot be read ({detail(error)}): restore it.") from None
         except Exception as error:  # torch.load on a foreign or truncated file raises many kinds
             kind = type(error).__name__
             raise UserError(f"{path} is not a torch file of plain weights ({kind}): restore it.") from None

@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 
 
 class _PromptSeen(Exception):
@@ -45,5 +45,5 @@ def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, A
         prompt: list[int | None] = caught.args[0]
         return [prompt[0], None, *prompt[2:]] if detected else prompt
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError) as error:
-        raise UserError(f"generation: {' '.join(str(error).split())}") from None
+        raise UserError(f"generation: {detail(error)}") from None
     raise UserError("generation: transformers never called the decoder, so its prompt is unknown.")

@@ -19,7 +19,7 @@ from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
 from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation
-from whisper_speedup.errors import UserError, say
+from whisper_speedup.errors import UserError, detail, say
 from whisper_speedup.fused.device_checks import (
     check_device,
     check_fp8,
@@ -211,7 +211,7 @@ class Fused:
             except Exception as error:
                 if launch == "default" or not refused(error):
                     raise
-                why = " ".join(str(error).split())[:200]
+                why = detail(error)[:200]
                 say(f"the launch configuration ({launch}) cannot be built here, so the default is used: {why}")
                 self.model.relaunch(LaunchConfig())
                 self.settings["launch"] = LaunchConfig().as_dict()

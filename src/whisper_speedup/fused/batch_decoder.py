@@ -13,13 +13,13 @@ Nothing here waits for the device or allocates but `start`, which is no part of 
 same launches on a CPU.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton
 
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, vocabulary_rules
-from whisper_speedup.fused.device_weights import DeviceWeights
+from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct, Product
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.add_norm import add_norm, embed_rows
 from whisper_speedup.kernels.batch_cross_attention import BatchCrossScratch, batch_cross_attention
@@ -28,6 +28,7 @@ from whisper_speedup.kernels.beam_state import BatchState
 from whisper_speedup.kernels.beam_update import beam_update
 from whisper_speedup.kernels.bias_gelu import bias_gelu
 from whisper_speedup.kernels.collect import collect
+from whisper_speedup.kernels.decoder_layers import decoder_layers
 from whisper_speedup.kernels.row_candidates import row_candidates
 from whisper_speedup.kernels.stream import ROWS
 
@@ -92,8 +93,8 @@ class BatchDecoder:
         self.prompt_length = len(settings.prompt)
         self.first_row = (self.prompt_length - 1) % beams
         value_biases = weights.cross_bias[1::2, 0].float()
-        self.cross_out_biases = [
-            layer.cross_out.bias.float() + layer.cross_out.weight.float() @ bias
+        self.layers = [
+            replace(layer, cross_out=_with_value_bias(layer.cross_out, bias))
             for layer, bias in zip(weights.chain, value_biases, strict=True)
         ]
 
@@ -109,41 +110,16 @@ class BatchDecoder:
     def step(self, slots: int, min_length: int) -> None:
         """One step of the first `slots` slots, and for those that end with it their results to the host's memory."""
         weights, settings, launch, state = self.weights, self.settings, self.launch, self.state
-        beams, heads, layers = settings.num_beams, weights.heads, weights.chain
-        rows = slots * beams
-        residual, normed, query, attended, product, qkv, hidden, logits = (
-            buffer[:rows]
-            for buffer in (
-                self.residual, self.normed, self.query, self.attended, self.product, self.qkv, self.hidden, self.logits,
-            )
-        )  # fmt: skip
-        # Whoever adds to the residual stream leaves it normalised for the product that reads it next.
-        followers = [layer.qkv for layer in layers[1:]] + [weights.projection]
+        beams = settings.num_beams
+        ops = BatchOps(self, slots)
+        first = self.layers[0].qkv
         embed_rows(
-            state.tokens, self.prompt, state.position, weights.embedding, weights.positions, layers[0].qkv.gamma,
-            residual, normed, layers[0].qkv.eps, beams,
+            state.tokens, self.prompt, state.position, weights.embedding, weights.positions, first.gamma, ops.residual,
+            ops.x, first.eps, beams,
         )  # fmt: skip
-        for index, (layer, follower) in enumerate(zip(layers, followers, strict=True)):
-            torch.mm(normed, layer.qkv.weight.T, out=qkv)
-            batch_self_attention(
-                qkv, layer.qkv.offset, self.keys[index], self.values[index], state.ancestry, state.position, state.done,
-                attended, self.prompt_length, heads, launch.self_group, launch.self_block,
-                launch.self_warps,
-            )  # fmt: skip
-            torch.mm(attended, layer.self_out.weight.T, out=product)
-            add_norm(residual, product, layer.self_out.bias, layer.query.gamma, None, normed, layer.query.eps)
-            torch.mm(normed, layer.query.weight.T, out=query)
-            batch_cross_attention(
-                query, layer.query.offset, self.cross[:, 2 * index], self.cross[:, 2 * index + 1], state.done, attended,
-                heads, beams, self.scratch, launch.cross_block, launch.cross_warps, launch.cross_stages,
-            )  # fmt: skip
-            torch.mm(attended, layer.cross_out.weight.T, out=product)
-            add_norm(residual, product, self.cross_out_biases[index], layer.fc1.gamma, None, normed, layer.fc1.eps)
-            torch.mm(normed, layer.fc1.weight.T, out=hidden)
-            bias_gelu(hidden, layer.fc1.offset)
-            torch.mm(hidden, layer.fc2.weight.T, out=product)
-            add_norm(residual, product, layer.fc2.bias, follower.gamma, None, normed, follower.eps)
-        self._product_fp32(normed, self.projection, logits)
+        decoder_layers(ops, self.layers)
+        logits = self.logits[: slots * beams]
+        self._product_fp32(ops.x, self.projection, logits)
         row_candidates(
             logits[:, : self.size], weights.projection.offset, self.rules, state.length, state.done, self.peak[:slots],
             self.norm[:slots], self.candidates[:slots], self.prompt_length, min_length, beams, launch.candidates_block,
@@ -165,6 +141,72 @@ class BatchDecoder:
             torch.mm(x, weight.T, out_dtype=torch.float32, out=out)
         else:
             torch.mm(x.float(), weight.float().T, out=out)
+
+
+class BatchOps:
+    """See Ops: products by cuBLAS, kernels between them, over the first `slots` slots of a BatchDecoder's buffers.
+
+    `x` is what the next product reads; whoever adds to the residual stream leaves it normalised there.
+    """
+
+    def __init__(self, decoder: BatchDecoder, slots: int) -> None:
+        rows = slots * decoder.settings.num_beams
+        self.decoder, self.state, self.launch = decoder, decoder.state, decoder.launch
+        self.residual, self.normal, self.query, self.attended, self.product, self.three, self.hidden = (
+            buffer[:rows]
+            for buffer in (
+                decoder.residual, decoder.normed, decoder.query, decoder.attended, decoder.product, decoder.qkv,
+                decoder.hidden,
+            )
+        )  # fmt: skip
+        self.x = self.normal
+        self.offset = decoder.weights.projection.offset  # of the last product, for the kernel that adds it
+
+    def qkv(self, index: int, product: NormedProduct) -> None:
+        """See Ops."""
+        torch.mm(self.x, product.weight.T, out=self.three)
+        self.offset = product.offset
+
+    def self_attend(self, index: int) -> None:
+        """See Ops."""
+        decoder, state, launch = self.decoder, self.state, self.launch
+        batch_self_attention(
+            self.three, self.offset, decoder.keys[index], decoder.values[index], state.ancestry, state.position,
+            state.done, self.attended, decoder.prompt_length, decoder.weights.heads, launch.self_group,
+            launch.self_block, launch.self_warps,
+        )  # fmt: skip
+        self.x = self.attended
+
+    def add(self, product: Product) -> None:
+        """See Ops."""
+        torch.mm(self.x, product.weight.T, out=self.product)
+        add_norm(
+            self.residual, self.product, product.bias, product.then.gamma, None, self.normal, product.then.eps
+        )  # fmt: skip
+        self.x = self.normal
+
+    def normed(self, product: NormedProduct, gelu: bool = False) -> None:
+        """See Ops."""
+        out = self.hidden if gelu else self.query
+        torch.mm(self.x, product.weight.T, out=out)
+        if gelu:
+            bias_gelu(out, product.offset)
+        self.x, self.offset = out, product.offset
+
+    def cross_attend(self, index: int) -> None:
+        """See Ops."""
+        decoder, launch = self.decoder, self.launch
+        keys, values = decoder.cross[:, 2 * index], decoder.cross[:, 2 * index + 1]
+        batch_cross_attention(
+            self.query, self.offset, keys, values, self.state.done, self.attended, decoder.weights.heads,
+            decoder.settings.num_beams, decoder.scratch, launch.cross_block, launch.cross_warps, launch.cross_stages,
+        )  # fmt: skip
+        self.x = self.attended
+
+
+def _with_value_bias(product: Product, bias: torch.Tensor) -> Product:
+    """Cross-attention's output product with what its values' bias (d,) adds, once and for all."""
+    return replace(product, bias=product.bias.float() + product.weight.float() @ bias)
 
 
 def slot_bytes(weights: DeviceWeights, settings: DecodingSettings, source_positions: int) -> int:

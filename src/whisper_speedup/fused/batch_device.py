@@ -5,14 +5,15 @@ started. A slot that ended is found one step late; that step leaves it out, so i
 """
 
 from collections import deque
-from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from whisper_speedup.fused.batch_decoder import BatchDecoder, BatchLaunch, slot_bytes
 from whisper_speedup.fused.batch_encoder import BatchEncoder
-from whisper_speedup.fused.batch_stream import Ended, StreamTimes, hypothesis_of, limit_of
+from whisper_speedup.fused.batch_stream import Ended, StreamTimes, limit_of
 from whisper_speedup.fused.beam_search import Hypothesis
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.settings import DecodingSettings
 
@@ -62,24 +63,9 @@ class DeviceSlots:
     @torch.inference_mode()
     def capture(self) -> None:
         """Compile every kernel and capture every graph. Part of warming up; takes seconds."""
-        work: dict[tuple[str, int], Callable[[int], None]] = {("step", size): self._run_step for size in self.sizes}
-        work |= {("encode", count): self._run_encode for count in {1, self.together}}
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for (_, size), run in work.items():
-                for _ in range(2):
-                    run(size)
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        torch.cuda.synchronize(self.device)
-        torch.cuda.empty_cache()  # what the kernel-by-kernel runs took; the graphs have a pool of their own
-        pool = torch.cuda.graph_pool_handle()
-        for key, run in work.items():
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                run(key[1])
-            self.graphs[key] = graph
-        torch.cuda.synchronize(self.device)
+        work = {("step", size): partial(self._run_step, size) for size in self.sizes}
+        work |= {("encode", count): partial(self._run_encode, count) for count in sorted({1, self.together})}
+        self.graphs = capture(self.device, work)
 
     def _run_step(self, size: int) -> None:
         self.decoder.step(size, self.settings.min_length)
@@ -134,7 +120,7 @@ class DeviceSlots:
         for slot, step in enumerate(state.host_ended.tolist()):
             if 0 < step <= finished:
                 tokens = state.host_tokens[slot, : int(state.host_lengths[slot])].tolist()
-                found.append(Ended(slot, hypothesis_of(tokens, float(state.host_scores[slot]), self.settings.eos)))
+                found.append(Ended(slot, Hypothesis.of(tokens, float(state.host_scores[slot]), self.settings.eos)))
                 state.host_ended[slot] = 0
         self._sum_up()
         return found

@@ -7,7 +7,7 @@ bias and GELU another.
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import conv1d, gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import conv1d, gelu, linear, scaled_dot_product_attention
 
 from whisper_speedup.fused.encoder import Encoder, EncoderLayer
 from whisper_speedup.kernels.add_norm import add_norm
@@ -36,7 +36,7 @@ class BatchEncoder:
         residual = (states.transpose(1, 2) + encoder.positions).reshape(count * positions, width).contiguous()
         norms = [layer.attention_norm for layer in encoder.layers[1:]] + [encoder.norm]
         first = encoder.layers[0].attention_norm
-        normed = layer_norm(residual, first.weight.shape, first.weight, first.bias, first.eps)
+        normed = first(residual)
         # transformers keeps fp16 states a thousand short of overflow, and so must we.
         limit = torch.finfo(torch.float16).max - 1000 if encoder.dtype == torch.float16 else float("inf")
         for layer, follower, (weight, bias) in zip(encoder.layers, norms, self.qkv, strict=True):

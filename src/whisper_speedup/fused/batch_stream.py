@@ -3,7 +3,6 @@
 The loop knows nothing of how slots decode: batch_device.py's do it with kernels, batch_plain.py's in plain torch.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -155,12 +154,6 @@ def limit_of(settings: DecodingSettings, prompt_length: int, max_length: int | N
     """The longest sequence, prompt included, of an utterance that is to have at most `max_length` tokens."""
     longest = settings.max_total(0)
     return longest if max_length is None else min(longest, prompt_length + max_length)
-
-
-def hypothesis_of(tokens: list[int], score: float, eos: int) -> Hypothesis:
-    """From a search's tokens, end-of-text included where it ended so."""
-    ended = bool(tokens) and tokens[-1] == eos
-    return Hypothesis(tokens[:-1] if ended else tokens, math.nan if not tokens else score, ended)
 
 
 def _window(features: torch.Tensor, frames: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ whole vocabulary, so that `beams` live ones are left even when all of the first 
 Ties are broken as transformers breaks them because the same `topk` runs over the same numbers in the same order.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,12 @@ class Hypothesis:
     tokens: list[int]
     score: float
     ended: bool
+
+    @classmethod
+    def of(cls, tokens: list[int], score: float, eos: int) -> "Hypothesis":
+        """From a search's tokens, end-of-text included where it ended so; one without tokens found no number."""
+        ended = bool(tokens) and tokens[-1] == eos
+        return cls(tokens[:-1] if ended else tokens, score if tokens else math.nan, ended)
 
 
 class Suppression:
@@ -97,8 +104,7 @@ class BeamSearch:
         """The best finished hypothesis."""
         length = int(self.finished_lengths[0])
         tokens = self.finished_sequences[0, :length].tolist()
-        ended = bool(tokens) and tokens[-1] == self.settings.eos
-        return Hypothesis(tokens[:-1] if ended else tokens, float(self.finished_scores[0]), ended)
+        return Hypothesis.of(tokens, float(self.finished_scores[0]), self.settings.eos)
 
     def _candidates(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The 2 * beams best continuations, best first: accumulated scores, parent beams, tokens."""
@@ -186,5 +192,4 @@ class GreedySearch:
     def result(self) -> Hypothesis:
         """The one hypothesis, scored as a beam's would be."""
         score = self.log_probability / len(self.sequence) ** self.settings.length_penalty
-        ended = self.sequence[-1] == self.settings.eos
-        return Hypothesis(self.sequence[:-1] if ended else self.sequence, score, ended)
+        return Hypothesis.of(self.sequence, score, self.settings.eos)

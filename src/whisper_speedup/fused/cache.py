@@ -122,9 +122,7 @@ class SharedCross:
         # Keys come out transposed, as a product with few query rows wants them; values as a view. Nothing is copied.
         product = weights.cross_keys @ encoder_states.T
         keys = list(product.view(len(weights.layers), heads, head_dim, -1))
-        values = [
-            layer.cross_value(encoder_states).view(-1, heads, head_dim).transpose(0, 1) for layer in weights.layers
-        ]
+        values = [value(encoder_states).view(-1, heads, head_dim).transpose(0, 1) for value in weights.cross_values]
         if self.phantom_block is not None:
             keys = [with_phantom_keys(layer, self.phantom_block) for layer in keys]
             values = [with_phantom_values(layer, self.phantom_block) for layer in values]

@@ -57,7 +57,7 @@ class CopiedCross:
         states = encoder_states.repeat(self.beams, 1)
         products = [states @ layer.T for layer in weights.cross_keys.split(weights.width)]
         self.keys = [product.view(shape).transpose(1, 2) for product in products]
-        self.values = [layer.cross_value(states).view(shape).transpose(1, 2) for layer in weights.layers]
+        self.values = [value(states).view(shape).transpose(1, 2) for value in weights.cross_values]
 
     def reorder(self, parents: torch.Tensor) -> None:
         """Gather all of it by parents (beams,), though the beams' copies are the same."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.errors import EngineLost, UserError
+from whisper_speedup.errors import EngineLost, UserError, detail
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.measure.floor import layer_matrices
 
@@ -71,7 +71,7 @@ def triton_errors(setting: str = SETTING) -> Iterator[None]:
 
 def triton_failure(error: Exception, plain: str) -> str | None:
     """One sentence for a failure of Triton that the machine's owner can mend, None for any other error."""
-    text = " ".join(str(error).split())
+    text = detail(error)
     if isinstance(error, RuntimeError) and "C compiler" in text:
         return (
             "Triton finds no C compiler, which it needs to launch kernels: install one (Debian and Ubuntu: gcc"

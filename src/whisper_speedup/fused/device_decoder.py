@@ -11,12 +11,13 @@ import torch
 import triton
 
 from whisper_speedup.fused.device_weights import DeviceWeights, NormedProduct, Product
-from whisper_speedup.fused.launch import LaunchConfig, Tile
+from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.beam_state import BeamState
 from whisper_speedup.kernels.beam_update import beam_update
 from whisper_speedup.kernels.cross_attention import CrossAttentionScratch, cross_attention
 from whisper_speedup.kernels.cross_layout import UNIT_VALUES, cross_layout
+from whisper_speedup.kernels.decoder_layers import decoder_layers
 from whisper_speedup.kernels.embed import embed
 from whisper_speedup.kernels.linear_residual import linear_residual
 from whisper_speedup.kernels.norm_linear import norm_linear
@@ -115,49 +116,16 @@ class DeviceDecoder:
         return self.stream.residual[:rows]
 
     def _layers(self, tokens: torch.Tensor, rows: int, start: torch.Tensor, prompt: bool) -> None:
-        weights, launch, stream, pdl = self.weights, self.launch, self.stream, self.launch.pdl
+        weights, stream, pdl = self.weights, self.stream, self.launch.pdl
         if self.persistent is not None:
             self.persistent.run(
                 tokens, start, weights.embedding, weights.positions, self.state.ancestry, self.keys, self.values,
                 self.cross, stream, prompt, self.state.done,
             )  # fmt: skip
             return
-        query, attended, hidden = (buffer[:rows] for buffer in (self.query, self.attended, self.hidden))
         layers = weights.chain
-        # Whoever writes the stream leaves it for the norm that reads it next.
-        followers = [layer.qkv.gamma for layer in layers[1:]] + [weights.projection.gamma]
         embed(tokens, weights.embedding, weights.positions, start, stream, layers[0].qkv.gamma, prompt, pdl=pdl)
-        for index, (layer, follower) in enumerate(zip(layers, followers, strict=True)):
-            keys, values, qkv = self.keys[index], self.values[index], layer.qkv
-            norm_qkv(
-                stream, qkv.weight, qkv.w_gamma, qkv.offset, query, keys, values, start, qkv.eps, prompt,
-                **vars(launch.qkv), pdl=pdl, scale=qkv.scale,
-            )  # fmt: skip
-            self_attention(
-                query, keys, values, self.state.ancestry, start, attended, weights.heads, prompt, launch.self_block,
-                launch.self_warps, pdl,
-            )  # fmt: skip
-            self._add(attended, layer.self_out, layer.query.gamma, launch.out, launch.out_splits)
-            self._normed(layer.query, query, launch.query)
-            cross_attention(
-                query, self.cross[2 * index], self.cross[2 * index + 1], attended, weights.heads, self.scratch,
-                launch.cross_warps, pdl,
-            )  # fmt: skip
-            self._add(attended, layer.cross_out, layer.fc1.gamma, launch.out, launch.out_splits)
-            self._normed(layer.fc1, hidden, launch.fc1, gelu=True)
-            self._add(hidden, layer.fc2, follower, launch.fc2, launch.fc2_splits)
-
-    def _normed(self, product: NormedProduct, out: torch.Tensor, tile: Tile, gelu: bool = False) -> None:
-        norm_linear(
-            self.stream, product.weight, product.w_gamma, product.offset, out, product.eps, gelu, **vars(tile),
-            pdl=self.launch.pdl, scale=product.scale,
-        )  # fmt: skip
-
-    def _add(self, x: torch.Tensor, product: Product, gamma: torch.Tensor, tile: Tile, splits: int) -> None:
-        linear_residual(
-            x, product.weight, product.bias, self.stream, gamma, **vars(tile), splits=splits, pdl=self.launch.pdl,
-            scale=product.scale,
-        )  # fmt: skip
+        decoder_layers(TritonOps(self, rows, start, prompt), layers)
 
     def _choose(self, first: int, sources: int, prompt_length: int, max_total: int, min_length: int) -> None:
         settings, projection, pdl = self.settings, self.weights.projection, self.launch.pdl
@@ -170,6 +138,61 @@ class DeviceDecoder:
             self.state, self.peak, self.norm, self.candidates, sources, settings.num_beams, self.size, prompt_length,
             max_total, settings.eos, settings.length_penalty, settings.early_stopping, self.launch.update_warps, pdl,
         )  # fmt: skip
+
+
+class TritonOps:
+    """See Ops: eight kernels a layer over a DeviceDecoder's buffers, for `rows` rows from position `start` (1,) on."""
+
+    def __init__(self, decoder: DeviceDecoder, rows: int, start: torch.Tensor, prompt: bool) -> None:
+        self.decoder, self.launch, self.stream = decoder, decoder.launch, decoder.stream
+        self.query, self.attended, self.hidden = (
+            buffer[:rows] for buffer in (decoder.query, decoder.attended, decoder.hidden)
+        )
+        self.heads, self.start, self.prompt = decoder.weights.heads, start, prompt
+        self.out = self.query
+
+    def qkv(self, index: int, product: NormedProduct) -> None:
+        """See Ops."""
+        norm_qkv(
+            self.stream, product.weight, product.w_gamma, product.offset, self.query, self.decoder.keys[index],
+            self.decoder.values[index], self.start, product.eps, self.prompt, **vars(self.launch.qkv),
+            pdl=self.launch.pdl, scale=product.scale,
+        )  # fmt: skip
+
+    def self_attend(self, index: int) -> None:
+        """See Ops."""
+        decoder, launch = self.decoder, self.launch
+        self_attention(
+            self.query, decoder.keys[index], decoder.values[index], decoder.state.ancestry, self.start, self.attended,
+            self.heads, self.prompt, launch.self_block, launch.self_warps, launch.pdl,
+        )  # fmt: skip
+        self.out = self.attended
+
+    def add(self, product: Product) -> None:
+        """See Ops."""
+        launch = self.launch
+        tile, splits = (launch.out, launch.out_splits) if self.out is self.attended else (launch.fc2, launch.fc2_splits)
+        linear_residual(
+            self.out, product.weight, product.bias, self.stream, product.then.gamma, **vars(tile), splits=splits,
+            pdl=launch.pdl, scale=product.scale,
+        )  # fmt: skip
+
+    def normed(self, product: NormedProduct, gelu: bool = False) -> None:
+        """See Ops."""
+        self.out, tile = (self.hidden, self.launch.fc1) if gelu else (self.query, self.launch.query)
+        norm_linear(
+            self.stream, product.weight, product.w_gamma, product.offset, self.out, product.eps, gelu, **vars(tile),
+            pdl=self.launch.pdl, scale=product.scale,
+        )  # fmt: skip
+
+    def cross_attend(self, index: int) -> None:
+        """See Ops."""
+        cross, scratch = self.decoder.cross, self.decoder.scratch
+        cross_attention(
+            self.query, cross[2 * index], cross[2 * index + 1], self.attended, self.heads, scratch,
+            self.launch.cross_warps, self.launch.pdl,
+        )  # fmt: skip
+        self.out = self.attended
 
 
 def vocabulary_rules(settings: DecodingSettings, size: int, device: torch.device) -> torch.Tensor:

@@ -15,6 +15,7 @@ from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.beam_search import Hypothesis
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_checks import SETTING
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_weights
@@ -126,38 +127,23 @@ class DeviceWhisper:
     def capture(self) -> None:
         """Compile every kernel and capture the graphs. Part of warming up; takes seconds."""
         limits = (self.settings.max_total(0), self.settings.min_length)
+
+        def steps(count: int) -> None:
+            for _ in range(count):
+                self.decoder.step(self.prompt_length, *limits)
+
         work: dict[str, Callable[[], None]] = {
             "encode": self._encode,
             "prompt": lambda: self.decoder.prompt(self.prompt, *limits),
-            "step": lambda: self.decoder.step(self.prompt_length, *limits),
+            "step": lambda: steps(1),
         }
-        several = self.decoder.persistent is not None
-        side = torch.cuda.Stream(self.device)
-        side.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(side):
-            for run in work.values():
-                run()
-                run()
-        torch.cuda.current_stream(self.device).wait_stream(side)
-        torch.cuda.synchronize(self.device)
-        torch.cuda.empty_cache()  # what the kernel-by-kernel runs took; the graphs have a pool of their own
-        pool = torch.cuda.graph_pool_handle()
-        for name, run in work.items():
-            if name == "encode" and not self.encoder_graph:
-                continue
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                run()
-            self.graphs[name] = graph
+        warm = list(work.values())
+        if not self.encoder_graph:
+            del work["encode"]
         most = STEPS if self.decoder.keys.shape[0] < MANY_LAYERS else MORE_STEPS
-        self.several = in_graphs(self.steps, most) if several else {}
-        for count in self.several:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                for _ in range(count):
-                    work["step"]()
-            self.graphs[f"{count} steps"] = graph
-        torch.cuda.synchronize(self.device)
+        self.several = in_graphs(self.steps, most) if self.decoder.persistent is not None else {}
+        work |= {f"{count} steps": partial(steps, count) for count in self.several}
+        self.graphs = capture(self.device, work, warm)
 
     @torch.inference_mode()
     def generate(
@@ -198,8 +184,7 @@ class DeviceWhisper:
         tokens, score = read_hypothesis(decoder.state, fetched=replayed)
         if not score > -1.0e8:
             raise NotANumberError(self.setting, self.weights.embedding.dtype != torch.float32)
-        ended = tokens[-1] == settings.eos
-        return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
+        return Hypothesis.of(tokens, score, settings.eos)
 
     def _encode(self) -> None:
         """Features to encoder states to every layer's cross-attention keys and values."""

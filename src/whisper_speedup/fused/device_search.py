@@ -48,8 +48,7 @@ class DeviceSearch:
     def result(self) -> Hypothesis:
         """The best finished hypothesis; its score is NaN where the logits were. Waits for the device."""
         tokens, score = read_hypothesis(self.state)
-        ended = tokens[-1] == self.settings.eos
-        return Hypothesis(tokens[:-1] if ended else tokens, score, ended)
+        return Hypothesis.of(tokens, score, self.settings.eos)
 
 
 def pack_candidates(scores: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ The layers lie matrix by matrix for the chain of Triton kernels, or as the one l
 streams them; never both.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,9 +12,10 @@ from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.fused.one_launch import OneLaunch
+from whisper_speedup.kernels.decoder_layers import DecoderLayer
 from whisper_speedup.kernels.eight_bits import DTYPES, WeightFormat, quantised
 from whisper_speedup.kernels.norm_linear import fold_norm
-from whisper_speedup.kernels.persistent_layers import PlainLayer, pack_layers
+from whisper_speedup.kernels.persistent_layers import Plain, PlainLayer, pack_layers
 from whisper_speedup.kernels.persistent_packing import PackedLayers
 from whisper_speedup.measure.floor import layer_matrices
 
@@ -36,24 +38,16 @@ class NormedProduct:
 @dataclass(frozen=True)
 class Product:
     """A product that adds to the residual stream: weight (N, K), bias (N,). `scale` (N,) fp32, where the weight is in 8
-    bits (kernels/eight_bits.py).
+    bits (kernels/eight_bits.py). `then`: what reads the stream next, for whoever adds leaves it ready for that norm.
     """
 
     weight: torch.Tensor
     bias: torch.Tensor
+    then: NormedProduct
     scale: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
-class DeviceLayer:
-    """One decoder layer in reading order."""
-
-    qkv: NormedProduct
-    self_out: Product
-    query: NormedProduct
-    cross_out: Product
-    fc1: NormedProduct
-    fc2: Product
+DeviceLayer = DecoderLayer[NormedProduct, Product]
 
 
 @dataclass(frozen=True)
@@ -151,13 +145,15 @@ def pack_device_decoder(
         gamma, beta = to(norm.weight), to(norm.bias)
         return NormedProduct(weight, gamma, *fold_norm(weight, bias, gamma, beta, scale), norm.eps, scale)
 
-    def product(module: torch.nn.Linear) -> Product:
+    def product(module: torch.nn.Linear) -> Callable[[NormedProduct], Product]:
         weight, scale = matrix(module.weight)
-        return Product(weight, bias_of(module), scale)
+        return lambda then: Product(weight, bias_of(module), then, scale)
 
-    def pack_layer(layer: WhisperDecoderLayer) -> DeviceLayer:
+    Unlinked = DecoderLayer[NormedProduct, Callable[[NormedProduct], Product]]
+
+    def pack_layer(layer: WhisperDecoderLayer) -> Unlinked:
         attention, cross = layer.self_attn, layer.encoder_attn
-        return DeviceLayer(  # keyword arguments run in this order, which is the order in the arena
+        return Unlinked(  # keyword arguments run in this order, which is the order in the arena
             qkv=normed(layer.self_attn_layer_norm, attention.q_proj, attention.k_proj, attention.v_proj),
             self_out=product(attention.out_proj),
             query=normed(layer.encoder_attn_layer_norm, cross.q_proj),
@@ -165,6 +161,10 @@ def pack_device_decoder(
             fc1=normed(layer.final_layer_norm, layer.fc1),
             fc2=product(layer.fc2),
         )
+
+    def link(layer: Unlinked, last: NormedProduct) -> DeviceLayer:
+        outs = {"self_out": layer.self_out(layer.query), "cross_out": layer.cross_out(layer.fc1)}
+        return DeviceLayer(qkv=layer.qkv, query=layer.query, fc1=layer.fc1, fc2=layer.fc2(last), **outs)
 
     cross = [m for layer in decoder.layers for m in (layer.encoder_attn.k_proj, layer.encoder_attn.v_proj)]
     # Filled in place: gathered first and stacked then, they would be the engine's peak of memory.
@@ -174,13 +174,16 @@ def pack_device_decoder(
         cross_weight[index].copy_(module.weight.detach())
         cross_bias[index, 0].copy_(bias_of(module))
     packed: tuple[DeviceLayer, ...] | PackedLayers
+    unlinked = [pack_layer(layer) for layer in decoder.layers] if one_launch is None else []
+    vocabulary, vocabulary_scale = matrix(projection)
+    zeros = torch.zeros(size, dtype=torch.float32, device=device)
+    last = fold(decoder.layer_norm, vocabulary, vocabulary_scale, zeros)
     if one_launch is None:
-        packed = tuple(pack_layer(layer) for layer in decoder.layers)
+        followers = [*(layer.qkv for layer in unlinked[1:]), last]
+        packed = tuple(link(layer, follower) for layer, follower in zip(unlinked, followers, strict=True))
     else:
         plain = (plain_layer(layer) for layer in decoder.layers)
         packed = pack_layers(one_launch.plan, layers, plain, decoder.layer_norm.weight, device, dtype)
-    vocabulary, vocabulary_scale = matrix(projection)
-    zeros = torch.zeros(size, dtype=torch.float32, device=device)
     embedding = decoder.embed_tokens.weight
     if weight_format is not None:
         embedding = to(embedding)
@@ -192,7 +195,7 @@ def pack_device_decoder(
         cross_bias=cross_bias,
         embedding=vocabulary if tied and weight_format is None else embedding,
         positions=to(decoder.embed_positions.weight),
-        projection=fold(decoder.layer_norm, vocabulary, vocabulary_scale, zeros),
+        projection=last,
         heads=decoder.config.decoder_attention_heads,
         arena=arena,
         one_launch=one_launch,
@@ -200,18 +203,20 @@ def pack_device_decoder(
 
 
 def plain_layer(layer: WhisperDecoderLayer) -> PlainLayer:
-    """A layer's six products and three norms, in reading order, as they are in the model."""
+    """A layer's products as they are in the model."""
 
-    def product(*modules: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    def plain(*modules: torch.nn.Linear, norm: torch.nn.LayerNorm | None = None) -> Plain:
         biases = tuple(m.bias if m.bias is not None else m.weight.new_zeros(m.out_features) for m in modules)
-        return torch.cat([m.weight.detach() for m in modules]), torch.cat(biases).detach()
+        weight = torch.cat([m.weight.detach() for m in modules])
+        gamma_beta = (None, None) if norm is None else (norm.weight.detach(), norm.bias.detach())
+        return Plain(weight, torch.cat(biases).detach(), *gamma_beta)
 
     attention, cross = layer.self_attn, layer.encoder_attn
-    norms = (layer.self_attn_layer_norm, layer.encoder_attn_layer_norm, layer.final_layer_norm)
     return PlainLayer(
-        products=[
-            product(attention.q_proj, attention.k_proj, attention.v_proj), product(attention.out_proj),
-            product(cross.q_proj), product(cross.out_proj), product(layer.fc1), product(layer.fc2),
-        ],
-        norms=[(norm.weight, norm.bias) for norm in norms],
-    )  # fmt: skip
+        qkv=plain(attention.q_proj, attention.k_proj, attention.v_proj, norm=layer.self_attn_layer_norm),
+        self_out=plain(attention.out_proj),
+        query=plain(cross.q_proj, norm=layer.encoder_attn_layer_norm),
+        cross_out=plain(cross.out_proj),
+        fc1=plain(layer.fc1, norm=layer.final_layer_norm),
+        fc2=plain(layer.fc2),
+    )

@@ -7,7 +7,7 @@ attention over 1500 positions is 14. On two Xeon cores that is the larger part o
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import conv1d, gelu, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import conv1d, gelu, scaled_dot_product_attention
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperAttention
 
@@ -79,11 +79,11 @@ class Encoder:
         if self.kernels:
             return self._layers(states.contiguous(), limit)
         for layer in self.layers:
-            states = layer.out.add(self._attend(layer, _norm(states, layer.attention_norm)), states)
-            states = layer.fc2.add(layer.fc1.gelu(_norm(states, layer.mlp_norm)), states)
+            states = layer.out.add(self._attend(layer, layer.attention_norm(states)), states)
+            states = layer.fc2.add(layer.fc1.gelu(layer.mlp_norm(states)), states)
             if self.dtype == torch.float16:
                 states = states.clamp(-limit, limit)
-        return _norm(states, self.norm)
+        return self.norm(states)
 
     def _layers(self, states: torch.Tensor, limit: float) -> torch.Tensor:
         """The layers and the last norm; a product adds to the states in place, and the next norm adds its bias."""
@@ -121,7 +121,3 @@ class Encoder:
             key, value = key.contiguous(), value.contiguous()
         attended = scaled_dot_product_attention(query, key, value)
         return attended[0].transpose(0, 1).reshape(count, -1)
-
-
-def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:
-    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.eps)

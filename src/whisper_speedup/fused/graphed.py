@@ -11,6 +11,7 @@ from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.fused.beam_search import Hypothesis
 from whisper_speedup.fused.cache import AncestryPast, SharedCross
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.decoder import prefill, step
 from whisper_speedup.fused.device_search import DeviceSearch
 from whisper_speedup.fused.model import FusedWhisper
@@ -62,17 +63,12 @@ class GraphedWhisper(FusedWhisper):
         self.generate(features)
 
     def _capture(self) -> None:
-        """A graph for each position behind the prompt. Capturing runs nothing, so the buffers stay as they are."""
-        torch.cuda.synchronize(self.device)
-        pool = torch.cuda.graph_pool_handle()
+        """A graph for each position behind the prompt; the decode before has warmed all of them up."""
         settings = self.settings
         limits = (len(settings.prompt), settings.max_total(0), settings.min_length)
-        for position in range(len(settings.prompt), settings.max_total(0) - 1):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=pool):
-                self._run(position, limits)
-            self.graphs[position] = graph
-        torch.cuda.synchronize(self.device)
+        positions = range(len(settings.prompt), settings.max_total(0) - 1)
+        work = {position: partial(self._run, position, limits) for position in positions}
+        self.graphs = capture(self.device, work, warm=())
 
     def _run(self, position: int, limits: tuple[int, int, int]) -> None:
         """What a graph holds: one step, and the search where it is the device's."""

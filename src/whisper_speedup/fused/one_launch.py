@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import WhisperConfig
 
+from whisper_speedup.errors import detail
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.kernels.persistent_layers import Launch, compiled, probe
 from whisper_speedup.kernels.persistent_plan import HEAD, Plan, make_plan
@@ -93,5 +94,5 @@ def _launch(plan: Plan, device: torch.device) -> Launch | str:
     except (RuntimeError, OSError, AttributeError, ImportError) as error:
         if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
             raise
-        return " ".join(str(error).split())[:200].rstrip(".")
+        return detail(error)[:200].rstrip(".")
     return launch

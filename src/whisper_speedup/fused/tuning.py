@@ -15,6 +15,7 @@ import torch
 
 from whisper_speedup.errors import say
 from whisper_speedup.fused import launch_cache
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights
 from whisper_speedup.fused.launch import LaunchConfig, Tile
@@ -173,11 +174,7 @@ class StepTimer:
             decoder.step(prompt_length, limit, settings.max_positions)
 
         start()
-        step()
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
+        graph = capture(self.prompt.device, {"step": step})["step"]
         replays = max(1, min(45, limit - prompt_length - 1))  # a step after the last one does less
         samples = []
         for _ in range(5):

@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import layer_norm
 from transformers import WhisperForConditionalGeneration
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperDecoderLayer
 
 from whisper_speedup.fused.linear import Linear
+from whisper_speedup.kernels.decoder_layers import DecoderLayer
 from whisper_speedup.kernels.eight_bits import WeightFormat, dequantised
 
 
@@ -19,31 +21,40 @@ class Norm:
     bias: torch.Tensor
     eps: float
 
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """The norm of states (rows, d)."""
+        return layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
+
 
 @dataclass(frozen=True)
-class LayerWeights:
-    """One decoder layer. `qkv` stacks query, key and value: (3 d, d); the key has no bias in Whisper, so zeros."""
+class NormedLinear:
+    """A layer norm and the product behind it."""
 
-    self_norm: Norm
-    qkv: Linear
-    self_out: Linear
-    cross_norm: Norm
-    cross_query: Linear
-    cross_value: Linear
-    cross_out: Linear
-    mlp_norm: Norm
-    fc1: Linear
-    fc2: Linear
+    norm: Norm
+    linear: Linear
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """(rows, d) to (rows, outputs)."""
+        return self.linear(self.norm(states))
+
+    def gelu(self, states: torch.Tensor) -> torch.Tensor:
+        """The same, and exact GELU behind it."""
+        return self.linear.gelu(self.norm(states))
+
+
+LayerWeights = DecoderLayer[NormedLinear, Linear]
 
 
 @dataclass(frozen=True)
 class LayerStack:
-    """The decoder up to its last layer norm. `cross_keys` stacks every layer's cross-attention key weights:
-    (layers d, d), no bias. `embedding` (vocabulary, d); `positions` (max_positions, d).
+    """The decoder up to its last layer norm. A layer's `qkv` stacks query, key and value: (3 d, d); the key has no bias
+    in Whisper, so zeros. `cross_keys` stacks every layer's cross-attention key weights: (layers d, d), no bias;
+    `cross_values`: a product a layer. `embedding` (vocabulary, d); `positions` (max_positions, d).
     """
 
     layers: tuple[LayerWeights, ...]
     cross_keys: torch.Tensor
+    cross_values: tuple[Linear, ...]
     embedding: torch.Tensor
     positions: torch.Tensor
     norm: Norm
@@ -116,23 +127,23 @@ def pack_stack(
         rounded = weight_format if few_rows else None
         return copy_linear(to, *modules, few_rows=few_rows, pack=pack, weight_format=rounded)
 
+    def normed(norm: torch.nn.LayerNorm, *modules: torch.nn.Linear) -> NormedLinear:
+        return NormedLinear(copy_norm(to, norm), linear(*modules))
+
     layers: list[WhisperDecoderLayer] = list(decoder.layers)
     return LayerStack(
         layers=tuple(
             LayerWeights(
-                self_norm=copy_norm(to, layer.self_attn_layer_norm),
-                qkv=linear(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj),
+                qkv=normed(layer.self_attn_layer_norm, *(getattr(layer.self_attn, f"{one}_proj") for one in "qkv")),
                 self_out=linear(layer.self_attn.out_proj),
-                cross_norm=copy_norm(to, layer.encoder_attn_layer_norm),
-                cross_query=linear(layer.encoder_attn.q_proj),
-                cross_value=linear(layer.encoder_attn.v_proj, few_rows=False),
+                query=normed(layer.encoder_attn_layer_norm, layer.encoder_attn.q_proj),
                 cross_out=linear(layer.encoder_attn.out_proj),
-                mlp_norm=copy_norm(to, layer.final_layer_norm),
-                fc1=linear(layer.fc1),
+                fc1=normed(layer.final_layer_norm, layer.fc1),
                 fc2=linear(layer.fc2),
             )
             for layer in layers
         ),
+        cross_values=tuple(linear(layer.encoder_attn.v_proj, few_rows=False) for layer in layers),
         cross_keys=to(torch.cat([layer.encoder_attn.k_proj.weight for layer in layers])),
         embedding=to(decoder.embed_tokens.weight),
         positions=to(decoder.embed_positions.weight),

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from whisper_speedup.disk import storage
-from whisper_speedup.errors import UserError
+from whisper_speedup.errors import UserError, detail
 
 RepoType = Literal["dataset", "model"]
 OFFLINE = "run PROFILE=bundled, which needs no hub, or set HF_HUB_OFFLINE=1 with a filled cache"
@@ -42,7 +42,7 @@ def sentence(repo_id: str, repo_type: RepoType, error: BaseException) -> str:
             f"{what} could not be fetched, for HF_HUB_OFFLINE is set and the cache lacks some of it: unset that"
             " once to fill the cache, or run PROFILE=bundled, which needs no hub."
         )
-    reason = (" ".join(str(cause).split()) or type(cause).__name__).rstrip(".")
+    reason = (detail(cause) or type(cause).__name__).rstrip(".")
     if isinstance(cause, NO_HUB) and not isinstance(cause, OSError):
         return (
             f"{what} could not be fetched, for {_endpoint()} does not answer as a hub ({type(cause).__name__}):"

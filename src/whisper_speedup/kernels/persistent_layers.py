@@ -30,11 +30,12 @@ import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from whisper_speedup.kernels.cross_attention import cross_attention_reference
+from whisper_speedup.kernels.decoder_layers import DecoderLayer, decoder_layers
 from whisper_speedup.kernels.linear_residual import linear_residual_reference
 from whisper_speedup.kernels.norm_linear import norm_linear_reference
 from whisper_speedup.kernels.norm_qkv import norm_qkv_reference
@@ -51,12 +52,56 @@ TENSORS = 17  # among the arguments, before 6 numbers and eps
 Launch = Callable[..., None]
 
 
-@dataclass(frozen=True)
-class PlainLayer:
-    """One layer's weights as they come: six (weight (N, K), bias (N,)) in reading order, three norms (gamma, beta)."""
+class Plain(NamedTuple):
+    """A product as it comes: weight (N, K), bias (N,), and gamma and beta (K,) of the norm before it."""
 
-    products: Sequence[tuple[torch.Tensor, torch.Tensor]]
-    norms: Sequence[tuple[torch.Tensor, torch.Tensor]]
+    weight: torch.Tensor
+    bias: torch.Tensor
+    gamma: torch.Tensor | None = None
+    beta: torch.Tensor | None = None
+
+
+PlainLayer = DecoderLayer[Plain, Plain]
+
+
+@dataclass
+class ReferenceOps:
+    """See Ops: the kernels' references over x (rows, d) fp32, and what persistent_layers_reference takes."""
+
+    x: torch.Tensor
+    keys: torch.Tensor
+    values: torch.Tensor
+    cross_keys: torch.Tensor
+    cross_values: torch.Tensor
+    ancestry: torch.Tensor
+    start: int
+    prompt: bool
+    heads: int
+    eps: float
+
+    def qkv(self, index: int, product: Plain) -> None:
+        """See Ops."""
+        self.out = norm_qkv_reference(
+            self.x, *product, self.eps, self.keys[index], self.values[index], self.start, self.prompt
+        )  # fmt: skip
+
+    def self_attend(self, index: int) -> None:
+        """See Ops."""
+        self.out = self_attention_reference(
+            self.out, self.keys[index], self.values[index], self.ancestry, self.start, self.prompt, self.heads
+        )  # fmt: skip
+
+    def add(self, product: Plain) -> None:
+        """See Ops."""
+        self.x = linear_residual_reference(self.out, product.weight, product.bias, self.x)
+
+    def normed(self, product: Plain, gelu: bool = False) -> None:
+        """See Ops."""
+        self.out = norm_linear_reference(self.x, *product, self.eps, gelu=gelu)
+
+    def cross_attend(self, index: int) -> None:
+        """See Ops."""
+        self.out = cross_attention_reference(self.out, self.cross_keys[index], self.cross_values[index], self.heads)
 
 
 def persistent_layers_reference(
@@ -76,16 +121,9 @@ def persistent_layers_reference(
 
     Writes keys and values (layers, positions, beams, d) in place; cross_keys and cross_values (layers, n, d).
     """
-    for index, layer in enumerate(layers):
-        (qkv, out, query, cross_out, fc1, fc2), norms = layer.products, layer.norms
-        q = norm_qkv_reference(x, *qkv, *norms[0], eps, keys[index], values[index], start, prompt)
-        attended = self_attention_reference(q, keys[index], values[index], ancestry, start, prompt, heads)
-        x = linear_residual_reference(attended, *out, x)
-        q = norm_linear_reference(x, *query, *norms[1], eps)
-        attended = cross_attention_reference(q, cross_keys[index], cross_values[index], heads)
-        x = linear_residual_reference(attended, *cross_out, x)
-        x = linear_residual_reference(norm_linear_reference(x, *fc1, *norms[2], eps, gelu=True), *fc2, x)
-    return x
+    ops = ReferenceOps(x, keys, values, cross_keys, cross_values, ancestry, start, prompt, heads, eps)
+    decoder_layers(ops, layers)
+    return ops.x
 
 
 def pack_layers(
@@ -96,17 +134,17 @@ def pack_layers(
     packed = PackedLayers(plan, count, device, dtype)
     packed.add_vectors(last_gamma)
     for index, layer in enumerate(layers):
-        for product, (weight, bias) in enumerate(layer.products):
-            if product % 2:  # out, cross out, fc2
+        for product, (weight, bias, gamma, beta) in enumerate(vars(layer).values()):
+            if gamma is None or beta is None:
                 packed.put(index, product, weight)
                 packed.add_vectors(bias)
                 continue
-            gamma, beta = (one.detach().to(device).float() for one in layer.norms[product // 2])
             exact = weight.detach().to(device).float()
-            folded = (exact * gamma).to(dtype)
+            folded = (exact * gamma.detach().to(device).float()).to(dtype)
             packed.put(index, product, folded)
             # A sum and not a product with beta: TF32 products may be allowed where this runs.
-            packed.add_vectors(folded.float().sum(1), (exact * beta).sum(1) + bias.detach().to(device).float())
+            offset = (exact * beta.detach().to(device).float()).sum(1) + bias.detach().to(device).float()
+            packed.add_vectors(folded.float().sum(1), offset)
     packed.done()
     return packed
 

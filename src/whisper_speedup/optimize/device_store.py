@@ -12,6 +12,7 @@ from torch.nn.functional import layer_norm
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.models.whisper.modeling_whisper import WhisperDecoder
 
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_decoder import MAX_BEAMS, DeviceDecoder
 from whisper_speedup.fused.device_weights import DeviceWeights, pack_device_decoder
 from whisper_speedup.fused.launch import LaunchConfig
@@ -103,16 +104,7 @@ class Buffers:
     def _capture(self, position: int) -> None:
         device = self.own.device
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-            side = torch.cuda.Stream(device)
-            side.wait_stream(torch.cuda.current_stream(device))
-            with torch.cuda.stream(side):
-                self._step()
-                self._step()
-            torch.cuda.current_stream(device).wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                self._step()
-            self.graph = graph
+            self.graph = capture(device, {"step": self._step})["step"]
             self.state.position.fill_(position)
 
 

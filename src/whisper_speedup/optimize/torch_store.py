@@ -5,12 +5,13 @@ positions) says in whose slot a row's position stands, and masks the others out.
 made once an utterance; its beams are query rows over them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch.nn.functional import embedding, layer_norm, scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 
-from whisper_speedup.fused.weights import LayerStack, LayerWeights, Norm
+from whisper_speedup.fused.decoder import run_layers
+from whisper_speedup.fused.weights import LayerStack
 from whisper_speedup.optimize.store import States, same_within_utterances
 
 ROOM = 64  # positions made at first; doubled when they are full, so that a short decode takes little memory
@@ -42,10 +43,10 @@ class TorchStore:
     def _start(self, states: torch.Tensor) -> None:
         heads, width = self.weights.heads, self.weights.width
         columns = states.transpose(1, 2)
-        for layer, key_weight in zip(self.weights.layers, self.weights.cross_keys.split(width), strict=True):
+        for value, key_weight in zip(self.weights.cross_values, self.weights.cross_keys.split(width), strict=True):
             # Keys come out transposed, as a product with few query rows wants them.
             self.cross_keys.append(torch.matmul(key_weight, columns).view(self.utterances * heads, width // heads, -1))
-            values = layer.cross_value(states.flatten(0, 1)).view(self.utterances, -1, heads, width // heads)
+            values = value(states.flatten(0, 1)).view(self.utterances, -1, heads, width // heads)
             self.cross_values.append(values.transpose(1, 2).flatten(0, 1))
 
     def extends(self, count: int) -> bool:
@@ -61,13 +62,13 @@ class TorchStore:
         self.ancestry[:, :, start : start + count] = 0 if shared else self.slot[:, None]
         mask = None if rows.shape[0] == self.utterances and start == 0 else self._visible(start, count)
         states = (embedding(rows, weights.embedding) + weights.positions[start : start + count]).flatten(0, 1)
-        for index, layer in enumerate(weights.layers):
-            attended = self._self_attend(index, layer, states, start, count, mask)
-            states = layer.self_out.add(attended, states)
-            states = layer.cross_out.add(self._cross_attend(index, layer, states), states)
-            states = layer.fc2.add(layer.fc1.gelu(_norm(states, layer.mlp_norm)), states)
+
+        def self_attend(index: int, *qkv: torch.Tensor) -> torch.Tensor:
+            return self._self_attend(index, qkv, start, count, mask)
+
+        states = run_layers(weights, states, self_attend, self._cross_attend)
         self.length = start + count
-        states = _norm(states, weights.norm).unflatten(0, (-1, count))
+        states = states.unflatten(0, (-1, count))
         return states.repeat_interleave(self.beams, 0) if shared else states
 
     def reorder(self, parents: torch.Tensor) -> None:
@@ -128,14 +129,13 @@ class TorchStore:
         return mask.masked_fill_(~allowed, float("-inf")).view(self.utterances, 1, self.beams * count, -1)
 
     def _self_attend(
-        self, index: int, layer: LayerWeights, states: torch.Tensor, start: int, count: int, mask: torch.Tensor | None
+        self, index: int, qkv: Sequence[torch.Tensor], start: int, count: int, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """Self-attention of states (rows * count, d), without its output product; writes keys and values."""
-        weights = self.weights
-        product = layer.qkv(_norm(states, layer.self_norm))
-        shape = (self.utterances, -1, count, 3, weights.heads, weights.head_dim)
+        """Self-attention of query, key and value, each (rows * count, heads, head_dim), to (rows * count, d); writes
+        keys and values."""
+        shape = (self.utterances, -1, count, *qkv[0].shape[1:])
         # each (utterances, heads, rows of an utterance, count, head_dim)
-        query, key, value = product.view(shape).permute(3, 0, 4, 1, 2, 5).unbind(0)
+        query, key, value = (one.view(shape).permute(0, 3, 1, 2, 4) for one in qkv)
         rows, end = query.shape[2], start + count
         for half, new in zip(self.states[index], (key, value), strict=True):
             slots = half[:, :, start * self.beams : end * self.beams].unflatten(2, (count, self.beams))
@@ -147,17 +147,12 @@ class TorchStore:
         else:
             keys, values = (half[:, :, : end * self.beams] for half in self.states[index])
             attended = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-        return attended.transpose(1, 2).reshape(states.shape)
+        return attended.transpose(1, 2).reshape(qkv[0].shape[0], -1)
 
-    def _cross_attend(self, index: int, layer: LayerWeights, states: torch.Tensor) -> torch.Tensor:
-        """Cross-attention of states (rows * count, d), without its output product."""
-        heads, head_dim = self.weights.heads, self.weights.head_dim
-        query = layer.cross_query(_norm(states, layer.cross_norm)) * head_dim**-0.5
-        query = query.view(self.utterances, -1, heads, head_dim).transpose(1, 2).flatten(0, 1)
+    def _cross_attend(self, index: int, query: torch.Tensor) -> torch.Tensor:
+        """Cross-attention of queries (rows * count, heads, head_dim); returns (rows * count, d)."""
+        rows, heads, head_dim = query.shape
+        query = (query * head_dim**-0.5).view(self.utterances, -1, heads, head_dim).transpose(1, 2).flatten(0, 1)
         scores = torch.softmax(torch.bmm(query, self.cross_keys[index]), dim=-1, dtype=torch.float32)
         attended = torch.bmm(scores.to(query.dtype), self.cross_values[index])
-        return attended.unflatten(0, (-1, heads)).transpose(1, 2).reshape(states.shape)
-
-
-def _norm(states: torch.Tensor, norm: Norm) -> torch.Tensor:
-    return layer_norm(states, norm.weight.shape, norm.weight, norm.bias, norm.eps)
+        return attended.unflatten(0, (-1, heads)).transpose(1, 2).reshape(rows, -1)

@@ -11,32 +11,19 @@ from operator import attrgetter
 from typing import Any
 
 import torch
-from torch.nn.modules.module import _has_any_global_hook
 from transformers import PreTrainedModel
-from transformers.activations import ACT2FN
-from transformers.models.whisper.modeling_whisper import (
-    WhisperAttention,
-    WhisperDecoder,
-    WhisperDecoderLayer,
-    WhisperEncoder,
-    WhisperEncoderLayer,
-    WhisperModel,
-    WhisperPositionalEmbedding,
-)
+from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperPositionalEmbedding
 
-from whisper_speedup.optimize.fingerprint import Fingerprint
+from whisper_speedup.optimize.as_configured import why_otherwise
+from whisper_speedup.optimize.fingerprint import Fingerprint, words_of
+from whisper_speedup.optimize.patched import ATTENTION, everywhere, why_patched
 
-# What Whisper is made of. An adapter, a quantised or a parametrised module is of another type.
-PARTS = {
-    WhisperDecoderLayer, WhisperEncoderLayer, WhisperAttention, WhisperPositionalEmbedding, torch.nn.ModuleList,
-    torch.nn.Linear, torch.nn.Conv1d, torch.nn.LayerNorm, torch.nn.Embedding, type(ACT2FN["gelu"]),
-}  # fmt: skip
-# Their forwards, and those of what holds them: somebody may put others into the classes.
-FORWARDS = {kind: kind.forward for kind in [*PARTS, WhisperEncoder, WhisperDecoder, WhisperModel]}
 # What the forward of a part reads of it, besides weights and other parts.
 READ = {
     torch.nn.LayerNorm: attrgetter("eps", "normalized_shape"),
-    WhisperAttention: attrgetter("scaling", "num_heads", "head_dim", "is_causal", "layer_idx"),
+    WhisperAttention: attrgetter(
+        "scaling", "num_heads", "head_dim", "is_causal", "layer_idx", "config._attn_implementation"
+    ),
     torch.nn.Conv1d: attrgetter("stride", "padding", "dilation", "groups", "padding_mode"),
     torch.nn.Embedding: attrgetter("max_norm"),
     WhisperPositionalEmbedding: attrgetter("max_norm"),
@@ -45,12 +32,7 @@ CONFIG = (
     "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
     "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
 )  # fmt: skip
-# All compute the same attention. Another name is a function that somebody registered.
-ATTENTION = {
-    None, "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4",
-}  # fmt: skip
-CONVOLUTION = attrgetter("kernel_size", "padding", "dilation", "groups", "padding_mode")
-VERSION = attrgetter("_version")
+VERSION, SHAPE = attrgetter("_version"), attrgetter("shape")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 PAUSE_S = 0.1  # after so long a rest, all of the weights are read; within it, a sample of each
 
@@ -122,11 +104,11 @@ def marks(module: torch.nn.Module, weights: list[torch.Tensor] | None = None) ->
     training, forward = [state.get("training") for state in states], ["forward" in state for state in states]
     config = getattr(module, "config", None)
     configured = [getattr(config, name, None) for name in CONFIG]
-    everywhere = [kind.forward for kind in FORWARDS], _has_any_global_hook()
     if weights is not None:
         weights += found
-    return [types, training, forward, hooks, settings, configured, everywhere, list(map(torch.Tensor.data_ptr, found)),
-            _versions(found)]  # fmt: skip
+    places = list(map(torch.Tensor.data_ptr, found)), list(map(SHAPE, found)), list(map(torch.Tensor.stride, found))
+    kinds = types, list(map(type, found))
+    return [kinds, training, forward, hooks, settings, configured, everywhere(), places, _versions(found)]
 
 
 def _versions(weights: list[torch.Tensor]) -> list[int]:
@@ -153,28 +135,20 @@ def why_changed(model: PreTrainedModel) -> str | None:
         return "the configuration turns the causal mask off"
     if config._attn_implementation not in ATTENTION:
         return f"the attention is {config._attn_implementation}"
-    for kind, forward in FORWARDS.items():
-        if kind.forward is not forward:
-            return f"something replaced the forward of every {kind.__name__}"
-    if _has_any_global_hook():
-        return "there is a hook on every module"
+    reason = why_patched() or why_otherwise(model)
+    if reason is not None:
+        return reason
     for name, module in model.named_modules():
+        if isinstance(module, WhisperAttention) and module.config._attn_implementation != config._attn_implementation:
+            return f"the attention of {name} is {module.config._attn_implementation}"
         if module is model:
             continue
-        reason = _why_not_plain(module)
-        if reason is not None:
-            return f"{name} {reason}"
         if "forward" in vars(module):
             return f"something replaced the forward of {name}"
         if hooked(module):
             return f"there is a hook on {name}"
         if module.training:
             return f"{name} is in training mode"
-    if isinstance(model, WhisperDecoder) and config.decoder_layers != len(model.layers):
-        return f"it has {len(model.layers)} layers and the configuration says {config.decoder_layers}"
-    for index, layer in enumerate(model.layers if isinstance(model, WhisperDecoder) else ()):
-        if {layer.self_attn.layer_idx, layer.encoder_attn.layer_idx} != {index}:
-            return f"layer {index} keeps its states in another layer's place"
     if len({module.eps for module in model.modules() if type(module) is torch.nn.LayerNorm}) > 1:
         return "its layer norms differ in eps"
     weights = list(model.parameters())
@@ -188,24 +162,6 @@ def why_changed(model: PreTrainedModel) -> str | None:
     return None
 
 
-def _why_not_plain(module: Any) -> str | None:
-    """What sets a part apart from the one that Whisper's configuration makes, or None."""
-    kind = type(module)
-    if kind not in PARTS:
-        return f"is a {kind.__name__}"
-    if kind is WhisperAttention and module.scaling != module.head_dim**-0.5:
-        return f"scales by {module.scaling}"
-    if kind is WhisperAttention and module.num_heads * module.head_dim != module.embed_dim:
-        return f"has {module.num_heads} heads of {module.head_dim} for a width of {module.embed_dim}"
-    if kind is torch.nn.LayerNorm and (module.weight is None or module.bias is None):
-        return "has no weight or no bias"
-    if kind is torch.nn.Conv1d and CONVOLUTION(module) != ((3,), (1,), (1,), 1, "zeros"):
-        return "is another convolution than Whisper's"
-    if isinstance(module, torch.nn.Embedding) and module.max_norm is not None:
-        return "has a largest norm"
-    return None
-
-
 def dense(weights: list[torch.Tensor]) -> bool:
     """Whether the bytes of all weights can be read where `data_ptr` says."""
     try:
@@ -214,7 +170,7 @@ def dense(weights: list[torch.Tensor]) -> bool:
             and weight.device.type in ("cpu", "cuda")
             and weight.dtype in DTYPES
             and torch.ops.aten.is_non_overlapping_and_dense(weight)
-            and weight.detach() is not None  # raises for a weight cast from one that inference_mode made
+            and words_of(weight, weight.itemsize) is not None  # raises for one cast from what inference_mode made
             for weight in weights
         )
     except (NotImplementedError, RuntimeError):

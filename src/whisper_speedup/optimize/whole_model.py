@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import WhisperForConditionalGeneration
+from transformers import GenerationConfig, WhisperForConditionalGeneration
 
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.device_checks import giving_up_told
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
+from whisper_speedup.optimize.patched import everywhere, why_patched
 from whisper_speedup.optimize.runner import Runner, make_runner, runner_dtype, why_no_runner, why_not_served
 from whisper_speedup.optimize.stand_in import StandInModel, plain_generate, plain_type, put_in, take_out
 from whisper_speedup.optimize.watch import Watch, hooked, why_changed
@@ -52,7 +53,7 @@ class WholeModel:
 
     def _forget(self) -> None:
         self.changed: str | None = None
-        self.replaced: list[str] = []
+        self.replaced: list[Any] = []
         self.weights = object()  # what the runners were made of
         self.runners: OrderedDict[DecodingSettings, Runner] = OrderedDict()
         self.known: OrderedDict[tuple[str, str], DecodingSettings | str] = OrderedDict()
@@ -155,7 +156,7 @@ class WholeModel:
     def _look(self) -> str | None:
         """Look at the model: why the fused engine can't stand for it, or None. What its weights made is forgotten
         when they change."""
-        now = replaced(self.model)
+        now = [*replaced(self.model), *everywhere(generating=True)]
         if self.watch.look(self.decoder.trained) or now != self.replaced:
             self._forget()
             self.decoder.forget()
@@ -172,6 +173,8 @@ class WholeModel:
 
     def _settings(self, asked: Asked) -> DecodingSettings | str:
         config = self.model.generation_config
+        if not isinstance(config, GenerationConfig):
+            return "the model has no generation config"
         forced = getattr(self.model.config, "forced_decoder_ids", None)
         # A tensor's repr leaves most of a long one out.
         entries = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in vars(config).items()}
@@ -193,6 +196,9 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
     """Why the model around the decoder is not a plain one, or None."""
     if plain_type(model) is not WhisperForConditionalGeneration:
         return f"the model is a {plain_type(model).__name__}"
+    reason = why_patched(generating=True)
+    if reason is not None:
+        return reason
     inner, projection = model.model, model.proj_out
     for name, module in (("the model", model), ("its encoder", inner.encoder), ("proj_out", projection)):
         if module.training:
@@ -203,7 +209,7 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
             return f"there is a hook on {name}"
         if replaced(module):
             return f"something replaced {replaced(module)[0]} of {name}"
-    if type(projection) is not torch.nn.Linear or projection.bias is not None:
+    if type(projection) is not torch.nn.Linear or projection.bias is not None or not projection._parameters:
         return "proj_out is not a plain product"
     if projection.weight.dtype != model.dtype or projection.weight.device != model.device:
         return "proj_out is of another type or on another device"
