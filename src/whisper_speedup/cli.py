@@ -125,11 +125,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
     chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
-    instead = chosen.add_mutually_exclusive_group()
-    instead.add_argument("--show", action="store_true", help="print the complete profile instead, defaults included")
-    instead.add_argument(
-        "--write", action="store_true", help="write that to build/NAME/ instead, where dvc.yaml reads it"
-    )
+    chosen.add_argument("--show", action="store_true", help="print the complete profile instead, defaults included")
+    chosen.add_argument("--write", action="store_true", help="write that to build/NAME/ instead, for dvc.yaml's stages")
     return parser
 
 

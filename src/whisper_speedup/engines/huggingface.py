@@ -12,10 +12,11 @@ cross-attention keys and values, which are the same for every beam).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import transformers
+from pydantic import BaseModel
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
@@ -24,6 +25,7 @@ from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch
+from whisper_speedup.params.engines import section_of
 from whisper_speedup.params.profile import GenerationParams
 from whisper_speedup.params.section import Section
 
@@ -53,7 +55,8 @@ class HuggingFace:
     """transformers' Whisper and its `generate`, unchanged but for what `settings` says."""
 
     name = "huggingface"
-    Params = BaselineParams
+    on_gpu = "autocast"  # what `precision: auto` is there
+    Params: ClassVar[type[BaseModel]] = BaselineParams
 
     def __init__(self, params: BaselineParams) -> None:
         self.params = params
@@ -94,7 +97,7 @@ class HuggingFace:
         # A CPU takes its time over the others, so they are there for a variant's text and for no baseline to be timed.
         text_only = ("float32", "float64", "bfloat16", "half", "autocast")
         on_cpu = text_only if isinstance(self.params, VariantParams) else ("float32",)
-        return precision.resolve("baseline", self.params.precision, device, on_gpu="autocast", on_cpu=on_cpu)
+        return precision.resolve(section_of(self.name), self.params.precision, device, self.on_gpu, on_cpu)
 
     def warm_up(self, features: torch.Tensor) -> None:
         """The notebook's warm-up: the longest decode there is."""

@@ -23,9 +23,8 @@ def _whole_rungs(ladder: dict[str, list[Switch]]) -> dict[str, list[Switch]]:
     return ladder
 
 
-Rungs = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], list[Switch]], AfterValidator(_whole_rungs)
-]  # fmt: skip
+RungName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Rungs = Annotated[dict[RungName, list[Switch]], AfterValidator(_whole_rungs)]
 
 
 class LadderParams(RootModel[Rungs]):

@@ -14,23 +14,18 @@ from whisper_speedup.errors import UserError, detail
 
 GROUP = "whisper_speedup.engines"
 BASELINE = "huggingface"
-LADDER = "ladder"
-RUNG = f"{LADDER}."  # what an engine's name begins with when it is a rung: ladder.NAME is measure.ladder.NAME
+RUNG = "ladder."  # what an engine's name begins with when it is a rung: ladder.NAME is measure.ladder.NAME
 
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
     found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=GROUP)):
+    for entry in entry_points(group=GROUP):
         other = found.setdefault(entry.name, entry)
         if other.value != entry.value:
-            raise UserError(
-                f"packages {_package(other)} and {_package(entry)} both bring an engine {entry.name}: remove one."
-            )
+            raise UserError(f"{_package(other)} and {_package(entry)} both bring an engine {entry.name}: remove one.")
     if BASELINE not in found:
-        raise UserError(
-            "this Python knows none of whisper-speedup's engines, for it was installed before: run make setup."
-        )
+        raise UserError("this Python's whisper-speedup has no engines, so it is an older one: run make setup.")
     return found
 
 
@@ -50,16 +45,14 @@ def sections() -> dict[str, str]:
 
 def engine_names() -> list[str]:
     """The engines that params.yaml may name, but for the ladder's rungs."""
-    return sorted(_installed().keys() - {BASELINE, LADDER})
+    return sorted(_installed().keys() - {BASELINE, "ladder"})
 
 
 def _entry(engine: str) -> EntryPoint:
-    found = _installed().get(LADDER if engine.startswith(RUNG) else engine)
+    found = _installed().get("ladder" if engine.startswith(RUNG) else engine)
     if found is None:
-        raise UserError(
-            f"there is no engine {engine!r}: params.yaml takes {', '.join(engine_names())}, and {BASELINE} always runs"
-            " beside them."
-        )
+        known = ", ".join(engine_names())
+        raise UserError(f"there is no engine {engine!r}: params.yaml takes {known}, and {BASELINE} always runs.")
     return found
 
 
@@ -73,13 +66,12 @@ def engine_class(engine: str) -> type[Any]:
     """The engine's class, its file imported. Raises UserError where there is none, or none that can be imported."""
     entry = _entry(engine)
     try:
-        found: type[Any] = entry.load()
+        return entry.load()
     except Exception as error:
         raise UserError(
             f"engine {entry.name} of {_package(entry)} cannot be imported ({detail(error)}): install what it needs, or"
             " remove that package."
         ) from error
-    return found
 
 
 @cache

@@ -34,11 +34,10 @@ def _language(value: Any) -> Any:
 
 
 class GenerationParams(Section):
-    """What `generate` is asked for, by default the notebook's call.
+    """What `generate` is asked for. `max_length` counts new tokens, as transformers does for Whisper's prompt.
 
-    `max_length` counts new tokens, as transformers does for Whisper's prompt. `language` is Whisper's code, whatever
-    was typed (languages.py); null has it detected for each utterance. `language` and `task` are left out for
-    English-only checkpoints, which take neither.
+    `language` is Whisper's code, whatever was typed (languages.py); null has it detected for each utterance. `language`
+    and `task` are left out for English-only checkpoints, which take neither.
     """
 
     num_beams: Annotated[int, Field(ge=1, le=16)] = 5
@@ -169,8 +168,7 @@ def as_yaml(content: object) -> str:
 
 
 def write_complete(profile: Profile, engines: list[str], folder: Path) -> None:
-    """Write `complete` to profile.yaml in `folder`, and the settings of the baseline and of these engines alone to
-    engines.yaml: what the stages of dvc.yaml read, in which each key must stand."""
+    """For dvc.yaml: `complete` to profile.yaml in `folder`; the settings of those that run to engines.yaml."""
     content = complete(profile).model_dump(mode="json")
     write_text(folder / "profile.yaml", as_yaml(content))
     running = dict.fromkeys(section_of(engine) for engine in (BASELINE, *engines))
