@@ -159,10 +159,10 @@ def make_clips(speech: list[np.ndarray], count: int, bad: int, chance: random.Ra
 def stages_before(run: str, model: Path, arguments: argparse.Namespace) -> None:
     """The data and model stages of the profile `run`."""
     profile = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
-    profile["generation"] |= {"max_length": arguments.max_length}
+    profile["generation"] = {"max_length": arguments.max_length}
     Path("profiles").mkdir(exist_ok=True)
     Path("profiles", f"{run}.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
-    data = Folder(source="folder", path=run, limit=None, variations=None)
+    data = Folder(source="folder", path=run)
     manifest.prepare(data, Path("build", run, "data"))
     write_json(Path("build", run, "model.json"), prepare(Local(source="local", path=str(model))))
 

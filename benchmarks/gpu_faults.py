@@ -143,7 +143,7 @@ def prepare(folder: Path) -> None:
         for number in range(CLIPS):
             tone = 0.1 * np.sin(2 * np.pi * (300 + 100 * number) * np.arange(16000 * (1 + number)) / 16000)
             soundfile.write(f"tones/{number}.wav", tone, 16000)
-        data = Folder(source="folder", path="tones", limit=None, variations=None)
+        data = Folder(source="folder", path="tones")
         good = prepare_model(Synthetic(source="synthetic", size="tiny.en", seed=0))
         shutil.copytree(good["path"], "poisoned")
         weights = load_file("poisoned/model.safetensors")
@@ -165,8 +165,8 @@ def run(fault: Fault, folder: Path) -> tuple[str | None, str]:
     for old in (build / "partial", build / "runs", folder / "cache", folder / "cold"):
         shutil.rmtree(old, ignore_errors=True)
     profile = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
-    profile["generation"] |= {"max_length": 12}
-    profile["measure"] |= {"fused": {"precision": "auto", "tune": "never", "layers": "auto"}, **CUDA, **fault.measure}
+    profile["generation"] = {"max_length": 12}
+    profile["measure"] = {"fused": {"tune": "never"}, **CUDA, **fault.measure}
     (folder / "profiles").mkdir(exist_ok=True)
     (folder / "profiles" / f"{fault.model}.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     paths = [str(Path(whisper_speedup.__file__).parents[1]), *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]

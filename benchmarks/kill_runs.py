@@ -99,11 +99,11 @@ def prepare_folder() -> None:
         soundfile.write(f"tones/{number}.wav", tone, 16000)
     Path("tones/broken.wav").write_bytes(b"RIFF")
     write_whisper(Path("whisper"))
-    manifest.prepare(Folder(source="folder", path="tones", limit=None, variations=None), Path("build/small/data"))
+    manifest.prepare(Folder(source="folder", path="tones"), Path("build/small/data"))
     write_json(Path("build/small/model.json"), prepare(Local(source="local", path="whisper")))
     profile = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
-    profile["generation"] |= {"num_beams": 2, "max_length": 8}
-    profile["measure"] |= {"device": "cpu", "threads": 1}
+    profile["generation"] = {"num_beams": 2, "max_length": 8}
+    profile["measure"] = {"device": "cpu", "threads": 1}
     Path("profiles").mkdir()
     Path("profiles/small.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
 

@@ -218,7 +218,7 @@ def stage(answer: Any, left: int, driver_alone: bool) -> None:
     if kept:
         put_back(Path(kept))
     content = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
-    content["measure"] |= {"device": "cpu", "warmup": 1}
+    content["measure"] = {"device": "cpu", "warmup": 1}
     profile = Profile.model_validate(content)
     begin, busy = time.perf_counter(), time.process_time()
     run = benchmark.decode(profile, "large", ENGINE)

@@ -30,7 +30,7 @@ from typing import Any
 from whisper_speedup.params.engines import RUNG
 from whisper_speedup.params.profile import load_profile
 
-LADDER = load_profile("ladder", Path(__file__).resolve().parents[1] / "profiles").measure.ladder
+LADDER = load_profile("ladder", Path(__file__).resolve().parents[1] / "profiles").measure.of("ladder").root
 ENGINES: dict[str, dict[str, Any]] = {
     "notebook, literal": {"engine": "huggingface", "precision": "autocast", "grad_mode": "inference"},
     "notebook, no_grad": {"engine": "huggingface", "precision": "autocast", "grad_mode": "no_grad"},
@@ -194,7 +194,7 @@ def child(arguments: argparse.Namespace) -> None:
         chosen |= {key: "float32" for key in ("precision", "kernl") if key in chosen}
     measure = measure_params(device.type, tune="auto", ladder=LADDER, **chosen)
     generation = generation_params(arguments.beams, arguments.tokens, min_length=448)
-    precision = {"huggingface": measure.baseline.precision, "kernl": measure.kernl.precision}.get(engine_name)
+    precision = measure.of(engine_name).precision if engine_name in ("huggingface", "kernl") else None
     half = device.type == "cuda" and precision in (None, "auto", "half")
     if engine_name.startswith(RUNG) and "packed_weights" not in LADDER[engine_name.removeprefix(RUNG)]:
         half = False  # fp32 weights under autocast

@@ -70,7 +70,7 @@ class Endless(FusedBatch):
 
 def endless(name: str, measure: MeasureParams, size: str) -> FusedBatch:
     """A crew's engine."""
-    engine = Endless(measure.fused_batch)
+    engine = Endless(measure.of("fused_batch"))
     engine.size = size
     return engine
 

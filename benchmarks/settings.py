@@ -14,24 +14,12 @@ def measure_params(
     `layers`: of the fused engine. `slots`: fused_batch's."""
     return MeasureParams.model_validate(
         {
-            "device": device, "threads": None, "warmup": 1, "repeats": 1, "workers": 1, "features": "cpu",
-            "rounds": None,
-            "baseline": {
-                "precision": "auto", "grad_mode": "no_grad", "attention": "sdpa", "reorder_fix": False, **baseline,
-            },
-            "fused": {"precision": "auto", "tune": tune, "layers": layers},
-            "fused_int8": {"precision": "auto"}, "fused_fp8": {"precision": "auto"},
-            "fused_batch": {"precision": "auto", "slots": slots}, "kernl": {"precision": kernl},
-            "kernl_upstream": {"python": None}, "kernl_phantom": {"precision": "auto"},
-            "compiled": {"precision": "auto"}, "ctranslate2": {"patience": 1}, "ctranslate2_int8": {"patience": 1},
-            "ladder": ladder or {}, "yardstick": None,
+            "device": device, "rounds": None, "baseline": baseline, "fused": {"tune": tune, "layers": layers},
+            "fused_batch": {"slots": slots}, "kernl": {"precision": kernl}, "ladder": ladder or {},
         }
     )  # fmt: skip
 
 
 def generation_params(beams: int, max_length: int = 50, min_length: int = 1) -> GenerationParams:
     """The notebook's settings of `generate`, English, for so many beams."""
-    return GenerationParams(
-        num_beams=beams, max_length=max_length, min_length=min_length, length_penalty=1.0, early_stopping=False,
-        language="en", task="transcribe",
-    )  # fmt: skip
+    return GenerationParams(num_beams=beams, max_length=max_length, min_length=min_length)

@@ -34,10 +34,9 @@ from transformers import WhisperFeatureExtractor
 
 from whisper_speedup.audio.features import log_mel
 from whisper_speedup.checkpoints import synthetic
-from whisper_speedup.engines.fused_batch import FusedBatch
+from whisper_speedup.engines.fused_batch import FusedBatch, FusedBatchParams
 from whisper_speedup.engines.protocol import Generation, Utterance
 from whisper_speedup.measure.bandwidth import copy_bandwidth
-from whisper_speedup.params.engines import FusedBatchParams
 
 MEAN_S, MEDIAN_S, SHORTEST_S, LONGEST_S = 7.42, 5.79, 1.3, 30.0
 TOKENS_A_SECOND, OVERSHOOT, LIMIT = 3.3, 2, 50
@@ -76,7 +75,7 @@ def main() -> None:
 
 def run(arguments: argparse.Namespace, slots: Any, count: int, device: torch.device) -> dict[str, Any]:
     """Load, warm up, decode the set once; the row."""
-    engine = FusedBatch(FusedBatchParams(precision="auto", slots=slots))
+    engine = FusedBatch(FusedBatchParams(slots=slots))
     begin = time.perf_counter()
     if arguments.size:
         dtype = torch.float16 if device.type == "cuda" else torch.float32

@@ -10,7 +10,7 @@ from typing import Any
 
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.disk.files import sha256, write_json, write_jsonl
-from whisper_speedup.params.profile import BASELINE, Params, Profile
+from whisper_speedup.params.profile import BASELINE, Params, Profile, complete
 
 GIB = 2**30
 SENTENCE = (
@@ -62,51 +62,14 @@ GPU_READING = READING | {
 
 
 def profile(**report: Any) -> Profile:
-    """The bundled profile's shape."""
-    return Profile.model_validate(
-        {
-            "engines": ["fused"],
-            "data": {"source": "samples", "clips": None, "variations": None},
-            "model": {"source": "bundled", "name": "tiny.en"},
-            "generation": {
-                "num_beams": 5,
-                "max_length": 50,
-                "min_length": 1,
-                "length_penalty": 1.0,
-                "early_stopping": False,
-                "language": "en",
-                "task": "transcribe",
-            },
-            "measure": {
-                "device": "auto",
-                "threads": None,
-                "warmup": 1,
-                "repeats": 1,
-                "workers": 1,
-                "features": "cpu",
-                "rounds": {"starts": 1, "count": 5, "clips": 4, "seed": 0},
-                "baseline": {
-                    "precision": "auto",
-                    "grad_mode": "no_grad",
-                    "attention": "sdpa",
-                    "reorder_fix": False,
-                },
-                "fused": {"precision": "auto", "tune": "auto", "layers": "auto"},
-                "fused_int8": {"precision": "auto"},
-                "fused_fp8": {"precision": "auto"},
-                "fused_batch": {"precision": "auto", "slots": "auto"},
-                "kernl": {"precision": "auto"},
-                "kernl_upstream": {"python": None},
-                "kernl_phantom": {"precision": "auto"},
-                "compiled": {"precision": "auto"},
-                "ctranslate2": {"patience": 1.0},
-                "ctranslate2_int8": {"patience": 1.0},
-                "ladder": {},
-                "yardstick": None,
-            },
-            "report": {"title": "Whisper tiny.en on made-up recordings", "max_differences": 200} | report,
-        }
-    )
+    """The bundled profile, complete."""
+    content = {
+        "data": {"source": "samples"},
+        "model": {"source": "bundled", "name": "tiny.en"},
+        "measure": {"rounds": {"starts": 1, "count": 5}},
+        "report": {"title": "Whisper tiny.en on made-up recordings"} | report,
+    }
+    return complete(Profile.model_validate(content))
 
 
 def params() -> Params:

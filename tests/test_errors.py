@@ -91,14 +91,14 @@ def test_names_in_files_and_of_files(odd: str, tmp_path: Path, capsys: pytest.Ca
     name = f"clip{odd}end"
     (tmp_path / name).mkdir()
     (tmp_path / name / f"{name}.wav").write_bytes(b"RIFF")
-    folder = Folder(source="folder", path=str(tmp_path / name), limit=None, variations=None)
+    folder = Folder(source="folder", path=str(tmp_path / name))
     assert clean(refusal(lambda: manifest.prepare(folder, tmp_path / "data")))
     rows = tmp_path / "manifest.jsonl"
     rows.write_text(json.dumps({"id": name, "note": {name: name}}, ensure_ascii=False) + "\n", encoding="utf-8")
     assert clean(refusal(lambda: manifest.read(rows)))
     table = tmp_path / f"{name}.csv"
     table.write_text(f'audio,text\n"{name}",x\n', encoding="utf-8")
-    listed = Folder(source="folder", path=str(table), limit=None, variations=None)
+    listed = Folder(source="folder", path=str(table))
     assert clean(refusal(lambda: manifest.prepare(listed, tmp_path / "data")))
     with Progress(name, 1, "clip") as progress:
         progress.advance()

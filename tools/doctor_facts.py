@@ -54,9 +54,10 @@ with contextlib.suppress(ImportError):
     for path in sorted(Path("profiles").glob("*.yaml")):
         try:
             profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+            measure = profile.get("measure", {})
             found["profiles"][path.stem] = {
-                "engines": profile["engines"], "data": profile["data"], "model": profile["model"],
-                "device": profile["measure"]["device"], "kernl": profile["measure"]["kernl_upstream"]["python"],
+                "engines": profile.get("engines", ["fused"]), "data": profile["data"], "model": profile["model"],
+                "device": measure.get("device"), "kernl": measure.get("kernl_upstream", {}).get("python"),
             }
         except Exception as error:
             found["broken"][str(path)] = " ".join(str(error).split())[:200]

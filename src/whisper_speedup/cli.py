@@ -125,6 +125,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
     chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
+    chosen.add_argument("--show", action="store_true", help="print the complete profile instead, defaults included")
+    chosen.add_argument("--write", action="store_true", help="write that to build/NAME/ instead, for dvc.yaml's stages")
     return parser
 
 
@@ -218,12 +220,18 @@ def _report(parsed: argparse.Namespace) -> None:
 
 
 def _profile(parsed: argparse.Namespace) -> None:
-    if parsed.name is None:
-        load_profile(load_params().profile)
-        return
-    use_profile(parsed.name)
-    params = load_params()
-    print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
+    from whisper_speedup.params.profile import as_yaml, complete, write_complete
+
+    name = parsed.name or load_params().profile
+    profile = load_profile(name)
+    if parsed.show:
+        print(as_yaml(complete(profile).model_dump(mode="json")), end="")
+    elif parsed.write:
+        write_complete(profile, load_params().engines, BUILD / name)
+    elif parsed.name is not None:
+        use_profile(name)
+        params = load_params()
+        print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
 
 
 def _alone(profile_name: str, stage: str) -> AbstractContextManager[None]:

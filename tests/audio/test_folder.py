@@ -13,7 +13,7 @@ from whisper_speedup.params.sources import Folder
 
 
 def folder(path: Path, limit: int | None = None) -> list[Clip]:
-    return open_folder(Folder(source="folder", path=str(path), limit=limit, variations=None))
+    return open_folder(Folder(source="folder", path=str(path), limit=limit))
 
 
 def put(root: Path, **files: str | bytes) -> Path:
@@ -150,7 +150,7 @@ def test_texts_that_are_not_utf8(tmp_path: Path) -> None:
 def opened(path: Path) -> tuple[list[Clip], str]:
     """The clips at `path`, and the line that says what else there was."""
     tally = Tally()
-    clips = open_folder(Folder(source="folder", path=str(path), limit=None, variations=None), tally)
+    clips = open_folder(Folder(source="folder", path=str(path)), tally)
     return clips, tally.line(clips, 0, 0)
 
 

@@ -42,7 +42,7 @@ def speech(tmp_path: Path, tone: Tone, encode: Encode) -> Path:
 
 
 def folder(path: Path, variations: Variations | None = None) -> Folder:
-    return Folder(source="folder", path=str(path), limit=None, variations=variations)
+    return Folder(source="folder", path=str(path), variations=variations)
 
 
 def test_rows_and_files(speech: Path, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_other_clips_do_not_change_a_clips_bytes(speech: Path, tmp_path: Path) -
 
 def test_shipped_samples_pass_through_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    rows = prepare(Samples(source="samples", clips=None, variations=None), tmp_path / "data")
+    rows = prepare(Samples(source="samples"), tmp_path / "data")
     assert len(rows) == 13
     for row in rows:
         original, _ = soundfile.read(ROOT / "samples" / f"{row.id}.flac", dtype="float32")
@@ -259,6 +259,6 @@ def test_the_data_stage_of_the_samples_ends_with_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    prepare(Samples(source="samples", clips=["cards-001"], variations=None), tmp_path / "data")
+    prepare(Samples(source="samples", clips=["cards-001"]), tmp_path / "data")
     last = capfd.readouterr().err.splitlines()[-1]
     assert last == "data: 1 of 13 recordings, 0 without a transcript, 0 files passed over"

@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parents[2] / "samples"
 
 
 def samples(*clips: str) -> Samples:
-    return Samples(source="samples", clips=list(clips) or None, variations=None)
+    return Samples(source="samples", clips=list(clips) or None)
 
 
 def test_thirteen_real_recordings_ship() -> None:

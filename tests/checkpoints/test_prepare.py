@@ -65,7 +65,7 @@ def test_hub_weights_carry_their_commit(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "cached")
     monkeypatch.setattr(hub, "fetch", lambda repo_id, revision: (tmp_path / "cached", "a" * 40))
-    model = prepare(Hub(source="hub", id="openai/whisper-tiny.en", revision=None))
+    model = prepare(Hub(source="hub", id="openai/whisper-tiny.en"))
     assert (model["name"], model["revision"]) == ("openai/whisper-tiny.en", "a" * 40)
     recorded = read_json(tmp_path / "revisions.json")
     assert recorded == {f"openai/whisper-tiny.en@{'a' * 40}": {file["name"]: file["sha256"] for file in model["files"]}}

@@ -9,10 +9,9 @@ from tiny_whisper import multilingual_whisper, tiny_features
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.prompt import prompt_tokens
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace, generate_arguments
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, generate_arguments
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 
@@ -48,10 +47,7 @@ def test_every_engine_knows_it(forced: Any) -> None:
         config.forced_decoder_ids, config.lang_to_id, config.is_multilingual = forced, languages, multilingual
         if languages is None:
             del config.lang_to_id
-        generation = GenerationParams(
-            num_beams=2, max_length=9, min_length=1, length_penalty=1.0, early_stopping=False, language=language,
-            task=task,
-        )  # fmt: skip
+        generation = GenerationParams(num_beams=2, max_length=9, language=language, task=task)
         arguments = generate_arguments(generation, config)
         try:
             expected = really(model, arguments)
@@ -63,10 +59,8 @@ def test_every_engine_knows_it(forced: Any) -> None:
         if expected in decoded:
             continue
         decoded.append(expected)
-        baseline = HuggingFace(
-            BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
-        )
-        fused = Fused(FusedParams(precision="auto", tune="never", layers="auto"))
+        baseline = HuggingFace(BaselineParams())
+        fused = Fused(FusedParams(tune="never"))
         for engine in (baseline, fused):
             engine.use(model, generation, torch.device("cpu"))
             assert engine.prompt == expected

@@ -31,7 +31,7 @@ def write(root: Path, patch: pytest.MonkeyPatch, outputs: list[tuple[list[int], 
     for number in range(len(outputs)):
         time = np.arange(16000 * (number + 1)) / 16000
         soundfile.write(root / "mine" / f"{number}.wav", 0.2 * np.sin(2 * np.pi * 300 * (number + 1) * time), 16000)
-    manifest.prepare(Folder(source="folder", path="mine", limit=None, variations=None), build / "data")
+    manifest.prepare(Folder(source="folder", path="mine"), build / "data")
     write_json(build / "model.json", prepare(Local(source="local", path="weights")))
     for place, engine in enumerate(("huggingface", "fused")):
         write_jsonl(build / "runs" / engine / "results.jsonl", [_row(n, o[place]) for n, o in enumerate(outputs)])

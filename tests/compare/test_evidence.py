@@ -33,7 +33,7 @@ def recordings(tmp_path, monkeypatch):
     for name, seconds in {"a": 1, "b": 4, "c": 1}.items():
         time = np.arange(16000 * seconds) / 16000
         soundfile.write(tmp_path / "mine" / f"{name}.wav", 0.3 * np.sin(2 * np.pi * 440 * time), 16000)
-    manifest.prepare(Folder(source="folder", path="mine", limit=None, variations=None), tmp_path / "data")
+    manifest.prepare(Folder(source="folder", path="mine"), tmp_path / "data")
     return tmp_path / "data" / "manifest.jsonl"
 
 

@@ -6,10 +6,9 @@ from typing import Any
 import torch
 
 from tests.differential.cases import Call, Case, Entries
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.huggingface import generate_arguments
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 
@@ -24,7 +23,7 @@ def run_engine(case: Case, result: Any) -> None:
             run.write(plain.generation_config, step.entries)
     calls = [step for step in case.steps if isinstance(step, Call)]
     generation = GenerationParams(**calls[0].arguments)
-    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="float32", tune="never"))
     try:
         engine.use(copy.deepcopy(plain), generation, torch.device("cpu"))
     except UserError as error:

@@ -11,15 +11,15 @@ from torch._dynamo.testing import CompileCounter
 from tests.engines.test_huggingface import engine, generation
 from tests.tiny_whisper import multilingual_whisper, tiny_features
 from whisper_speedup.engines.compiled import Compiled
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import CompiledParams
 
 CPU = torch.device("cpu")
 
 
 def compiled(backend: Any) -> Compiled:
     torch._dynamo.reset()
-    return Compiled(CompiledParams(precision="auto"), backend)
+    return Compiled(PrecisionParams(), backend)
 
 
 @pytest.mark.parametrize("beams", [1, 5])

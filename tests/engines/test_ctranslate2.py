@@ -14,14 +14,13 @@ from tests.engines.test_huggingface import engine, generation
 from tests.tiny_whisper import tiny_features
 from whisper_speedup.checkpoints import vocabulary
 from whisper_speedup.engines import ctranslate2 as peers
-from whisper_speedup.engines.ctranslate2 import CTranslate2
-from whisper_speedup.params.engines import CTranslate2Params
+from whisper_speedup.engines.ctranslate2 import CTranslate2, CTranslate2Params
 
 CPU = torch.device("cpu")
 LAYOUT = vocabulary.Layout(text=256, languages=99, multilingual=True)
 EOS = LAYOUT.text
 EOS_LOGIT = 6.0
-PARAMS = CTranslate2Params(patience=1)
+PARAMS = CTranslate2Params()
 
 
 def whole_folder(folder: Path, seed: int) -> Path:

@@ -5,40 +5,18 @@ import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import (
-    BaselineParams,
-    CompiledParams,
-    CTranslate2Params,
-    FusedBatchParams,
-    FusedFormatParams,
-    FusedParams,
-    KernlParams,
-    KernlPhantomParams,
-    KernlUpstreamParams,
-)
 from whisper_speedup.params.profile import GenerationParams, MeasureParams
 
 CPU = torch.device("cpu")
-MEASURE = MeasureParams(
-    device="cpu", threads=1, warmup=1, repeats=1, workers=1, features="cpu",
-    fused=FusedParams(precision="auto", tune="never", layers="auto"),
-    baseline=BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False),
-    fused_int8=FusedFormatParams(precision="auto"), fused_fp8=FusedFormatParams(precision="auto"),
-    fused_batch=FusedBatchParams(precision="auto", slots=3),
-    kernl=KernlParams(precision="auto"), kernl_upstream=KernlUpstreamParams(python=None),
-    kernl_phantom=KernlPhantomParams(precision="auto"), compiled=CompiledParams(precision="auto"),
-    ctranslate2=CTranslate2Params(patience=1), ctranslate2_int8=CTranslate2Params(patience=1), ladder={},
-    yardstick=None, rounds=None,
-)  # fmt: skip
+MEASURE = MeasureParams.model_validate(
+    {"device": "cpu", "threads": 1, "fused": {"tune": "never"}, "fused_batch": {"slots": 3}, "rounds": None}
+)
 
 
 def generation(num_beams: int) -> GenerationParams:
-    return GenerationParams(
-        num_beams=num_beams, max_length=20, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-        task="transcribe",
-    )  # fmt: skip
+    return GenerationParams(num_beams=num_beams, max_length=20)
 
 
 @pytest.mark.parametrize("beams", [1, 2, 5])
@@ -62,7 +40,7 @@ def test_the_same_tokens_as_the_baseline_from_a_folder(tmp_path: Path, beams: in
 
 
 def test_its_score_is_a_number(tmp_path: Path) -> None:
-    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="float32", tune="never"))
     engine.use(tiny_whisper(1), generation(3), CPU)
     score = engine.generate(tiny_features(1)).score
     assert score is not None
@@ -70,13 +48,13 @@ def test_its_score_is_a_number(tmp_path: Path) -> None:
 
 
 def test_half_is_refused_on_a_cpu(tmp_path: Path) -> None:
-    engine = Fused(FusedParams(precision="half", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="half", tune="never"))
     with pytest.raises(UserError, match=r"measure\.fused\.precision is half, which needs a GPU"):
         engine.load(tmp_path, generation(2), CPU)
 
 
 def test_auto_is_recorded_as_what_ran() -> None:
-    engine = Fused(FusedParams(precision="auto", tune="never", layers="auto"))
+    engine = Fused(FusedParams(tune="never"))
     engine.use(tiny_whisper(0), generation(2), CPU)
     assert engine.settings["precision"] == "float32"
 

@@ -13,11 +13,10 @@ from tests.engines.test_fused import CPU, MEASURE
 from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import multilingual_whisper, tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.fused_batch import HELD, FusedBatch
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.fused_batch import HELD, FusedBatch, FusedBatchParams
 from whisper_speedup.engines.protocol import BatchEngine, Generation, Utterance
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
-from whisper_speedup.params.engines import FusedBatchParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 
@@ -29,7 +28,7 @@ def generation(num_beams: int, **more: Any) -> GenerationParams:
 
 
 def both(model: Any, asked: GenerationParams, slots: int = 3) -> tuple[Fused, FusedBatch]:
-    one = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    one = Fused(FusedParams(precision="float32", tune="never"))
     many = FusedBatch(FusedBatchParams(precision="float32", slots=slots))
     for engine in (one, many):
         engine.use(model, asked, CPU)

@@ -5,9 +5,14 @@ import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines import huggingface
-from whisper_speedup.engines.huggingface import HuggingFace, generate_arguments, prompt_tokens
+from whisper_speedup.engines.huggingface import (
+    BaselineParams,
+    HuggingFace,
+    VariantParams,
+    generate_arguments,
+    prompt_tokens,
+)
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import BaselineParams, VariantParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.huggingface import HuggingFace
-from whisper_speedup.engines.kernl import Kernl
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.kernl import Kernl, KernlParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import BaselineParams, KernlParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
@@ -15,10 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generation(num_beams: int) -> GenerationParams:
-    return GenerationParams(
-        num_beams=num_beams, max_length=10, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-        task="transcribe",
-    )  # fmt: skip
+    return GenerationParams(num_beams=num_beams, max_length=10)
 
 
 @pytest.mark.parametrize("beams", [1, 4])
@@ -26,10 +22,8 @@ def test_the_same_tokens_as_the_baseline_from_a_folder(tmp_path: Path, beams: in
     for seed in (1, 2):
         folder = tmp_path / str(seed)
         tiny_whisper(seed).save_pretrained(folder)
-        baseline = HuggingFace(
-            BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
-        )
-        engine = Kernl(KernlParams(precision="auto"))
+        baseline = HuggingFace(BaselineParams())
+        engine = Kernl(KernlParams())
         found = []
         for one in (baseline, engine):
             one.load(folder, generation(beams), CPU)

@@ -5,21 +5,18 @@ import torch
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.kernl_phantom import KernlPhantom
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.model import FusedWhisper
-from whisper_speedup.params.engines import KernlPhantomParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
-GENERATION = GenerationParams(
-    num_beams=3, max_length=20, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-    task="transcribe",
-)  # fmt: skip
+GENERATION = GenerationParams(num_beams=3, max_length=20)
 
 
 def test_it_decodes_a_folder_with_phantom_keys(tmp_path: Path) -> None:
     tiny_whisper(1).save_pretrained(tmp_path)
-    engine = KernlPhantom(KernlPhantomParams(precision="auto"))
+    engine = KernlPhantom(PrecisionParams())
     engine.load(tmp_path, GENERATION, CPU)
     engine.warm_up(tiny_features(1))
     found = engine.generate(tiny_features(1))
@@ -37,4 +34,4 @@ def test_it_decodes_a_folder_with_phantom_keys(tmp_path: Path) -> None:
 
 def test_half_is_refused_on_a_cpu(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"measure\.kernl_phantom\.precision is half, which needs a GPU"):
-        KernlPhantom(KernlPhantomParams(precision="half")).load(tmp_path, GENERATION, CPU)
+        KernlPhantom(PrecisionParams(precision="half")).load(tmp_path, GENERATION, CPU)

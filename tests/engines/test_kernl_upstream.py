@@ -10,20 +10,16 @@ from tests.engines.kernl_stand_in import decoder_calls, program, stand_in
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.disk import progress
 from whisper_speedup.engines import kernl_upstream
-from whisper_speedup.engines.huggingface import HuggingFace
-from whisper_speedup.engines.kernl_upstream import KernlUpstream
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.kernl_upstream import KernlUpstream, KernlUpstreamParams
 from whisper_speedup.engines.protocol import Elsewhere
 from whisper_speedup.errors import EngineLost, UserError
-from whisper_speedup.params.engines import BaselineParams, KernlUpstreamParams
 from whisper_speedup.params.profile import GenerationParams
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-GENERATION = GenerationParams(
-    num_beams=3, max_length=12, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-    task="transcribe",
-)  # fmt: skip
-BASELINE = BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
+GENERATION = GenerationParams(num_beams=3, max_length=12)
+BASELINE = BaselineParams()
 
 
 @pytest.fixture(autouse=True)

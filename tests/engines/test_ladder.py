@@ -12,12 +12,14 @@ from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import LeftOutError, UserError
-from whisper_speedup.params.engines import PLAIN_SWITCHES, RUNG, SWITCHES
+from whisper_speedup.fused.switches import PLAIN_SWITCHES, SWITCHES
+from whisper_speedup.params.engines import RUNG
 from whisper_speedup.params.profile import MeasureParams, load_profile
 
 CPU = torch.device("cpu")
 LADDER = load_profile("ladder", Path(__file__).parents[2] / "profiles")
 MEASURE = LADDER.measure
+RUNGS: dict[str, list[str]] = MEASURE.of("ladder").root
 ON_A_CPU = ["own_loop", "shared_cross_attention", "ancestry"]
 
 
@@ -37,14 +39,14 @@ def test_each_rung_of_a_cpu_decodes_what_the_baseline_does(tmp_path: Path, beams
         for rung in ON_A_CPU:
             found, engine = decoded(RUNG + rung, folder, beams)
             assert found.tokens == expected.tokens
-            assert (engine.name, engine.settings["on"]) == (RUNG + rung, MEASURE.ladder[rung])
+            assert (engine.name, engine.settings["on"]) == (RUNG + rung, RUNGS[rung])
         whole, engine = decoded("fused", folder, beams)
         assert whole.tokens == expected.tokens
         assert engine.settings["on"] == list(PLAIN_SWITCHES)
 
 
 def test_the_others_are_left_out_before_the_weights_are_read(tmp_path: Path) -> None:
-    left_out = [rung for rung in MEASURE.ladder if rung not in ON_A_CPU]
+    left_out = [rung for rung in RUNGS if rung not in ON_A_CPU]
     assert left_out == ["packed_weights", "step_graph", "device_search", "kernels", "encoder_graph"]
     for rung in left_out:
         with pytest.raises(LeftOutError, match=f"^ladder.{rung} is left out, because "):
@@ -53,9 +55,9 @@ def test_the_others_are_left_out_before_the_weights_are_read(tmp_path: Path) -> 
 
 def test_the_profile_climbs_one_part_at_a_time_and_ends_at_fused() -> None:
     rungs = [name.removeprefix(RUNG) for name in LADDER.engines[:-1]]
-    assert rungs == list(MEASURE.ladder)
+    assert rungs == list(RUNGS)
     assert LADDER.engines[-1] == "fused"
-    steps = [*MEASURE.ladder.values(), list(SWITCHES)]
+    steps = [*RUNGS.values(), list(SWITCHES)]
     assert steps[0] == []
     for below, above in itertools.pairwise(steps):
         assert set(above) > set(below)
@@ -70,13 +72,13 @@ def test_a_rung_that_the_profile_does_not_have_is_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("rung", [*MEASURE.ladder, None], ids=str)
+@pytest.mark.parametrize("rung", [*RUNGS, None], ids=str)
 def test_each_rung_of_a_gpu(device: torch.device, rung: str | None) -> None:
     """In fp16 or under autocast: tokens near enough to decode, parts where they should be; parity.py counts texts."""
     model = plain_tiny_whisper(13, width=128, vocabulary=300)
     engine: Any = create("fused" if rung is None else RUNG + rung, MEASURE)
     engine.use(model, generation(5), device)
-    on = set(SWITCHES if rung is None else MEASURE.ladder[rung])
+    on = set(SWITCHES if rung is None else RUNGS[rung])
     assert set(engine.settings["on"]) == on
     assert engine.settings["precision"] == ("half" if "packed_weights" in on else "autocast")
     for seed in range(3):

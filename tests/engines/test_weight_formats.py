@@ -10,11 +10,11 @@ from tests.fused.test_device_decoder import plain_tiny_whisper
 from tests.tiny_whisper import tiny_features, tiny_whisper
 from whisper_speedup.engines.create import create
 from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import NotANumberError, UserError
 from whisper_speedup.fused.rounded_model import round_weights
 from whisper_speedup.kernels.eight_bits import WeightFormat
-from whisper_speedup.params.engines import FusedFormatParams
 
 CPU = torch.device("cpu")
 both = pytest.mark.parametrize(("name", "weights"), [("fused_int8", "int8"), ("fused_fp8", "fp8")])
@@ -36,7 +36,7 @@ def test_the_tokens_of_the_baseline_with_rounded_weights(
         assert (engine.name, engine.dtype, engine.prompt) == (name, "float32", [2])
         engine.close()
 
-        baseline = HuggingFace(MEASURE.baseline)
+        baseline = HuggingFace(BaselineParams())
         baseline.use(round_weights(model, weights), generation(beams), CPU)
         expected = baseline.generate(tiny_features(seed))
         assert (found.tokens, found.truncated) == (expected.tokens, expected.truncated)
@@ -58,7 +58,7 @@ def test_its_settings_are_recorded_and_no_launch_of_all_layers_is_asked_for(name
 
 @both
 def test_half_is_refused_on_a_cpu(tmp_path: Path, name: str, weights: WeightFormat) -> None:
-    measure = MEASURE.model_copy(update={name: FusedFormatParams(precision="half")})
+    measure = MEASURE.model_copy(update={name: PrecisionParams(precision="half")})
     with pytest.raises(UserError, match=rf"measure\.{name}\.precision is half, which needs a GPU"):
         create(name, measure).load(tmp_path, generation(2), CPU)
 

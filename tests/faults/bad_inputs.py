@@ -39,7 +39,7 @@ def edit(*keys: str, value: Any = None, path: Path = PROFILE) -> Callable[[], No
         content = yaml.safe_load(path.read_text())
         section = content
         for key in keys[:-1]:
-            section = section[key]
+            section = section.setdefault(key, {}) if isinstance(section, dict) else section[key]
         if value is KeyError:
             del section[keys[-1]]
         else:
@@ -171,7 +171,7 @@ CASES = [
     Case("a profile in force that is gone", "data", gone(PROFILE)),
     Case("a profile that is no YAML", "data", text(PROFILE, "data: {\n")),
     Case("a profile with an unknown key", "data", edit("generation", "beams", value=5)),
-    Case("a profile with a key too few", "data", edit("measure", "device", value=KeyError)),
+    Case("a profile with a key too few", "data", edit("data", "path", value=KeyError)),
     Case("no beams", "data", edit("generation", "num_beams", value=0)),
     Case("beams in words", "data", edit("generation", "num_beams", value="five")),
     Case("too many tokens", "data", edit("generation", "max_length", value=449)),

@@ -57,8 +57,8 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
         soundfile.write(f"mine/{number}.wav", tone, 16000)
     write_folder(Path("weights"))
     content = yaml.safe_load(BUNDLED.read_text())
-    content["measure"] |= {"device": "cpu", "threads": 1}
-    content["data"] = {"source": "folder", "path": "mine", "limit": None, "variations": None}
+    content["measure"] = {"device": "cpu", "threads": 1}
+    content["data"] = {"source": "folder", "path": "mine"}
     content["model"] = {"source": "local", "path": "weights"}
     Path("profiles").mkdir()
     Path("profiles/p.yaml").write_text(yaml.safe_dump(content))
@@ -66,7 +66,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
 
 
 def stages_before(build: Path) -> None:
-    manifest.prepare(Folder(source="folder", path="mine", limit=None, variations=None), build / "p" / "data")
+    manifest.prepare(Folder(source="folder", path="mine"), build / "p" / "data")
     write_json(build / "p" / "model.json", prepare.prepare(Local(source="local", path="weights")))
 
 

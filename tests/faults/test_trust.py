@@ -97,8 +97,7 @@ def test_a_data_sets_files_stay_in_their_repository(
 
     monkeypatch.setattr(librispeech, "_patterns", lambda data, commit: [pattern])
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *arguments, **options: str(tmp_path))
-    data = LibriSpeech(source="librispeech", dataset="a/b", config="c", split="s", revision=None, limit=None,
-                       variations=None)  # fmt: skip
+    data = LibriSpeech(source="librispeech", dataset="a/b", config="c", split="s")
     with pytest.raises(UserError, match="names files outside its repository"):
         librispeech._fetch(data, "0" * 40)
 
@@ -112,4 +111,4 @@ def test_a_transcript_is_not_read_whatever_its_size(tmp_path: Path) -> None:
     with (tmp_path / "a.txt").open("wb") as file:
         file.truncate(MAX_TEXT_BYTES + 1)  # takes no room on the disk
     with pytest.raises(UserError, match="is larger than 64 MiB, which is no transcript"):
-        open_folder(Folder(source="folder", path=str(tmp_path), limit=None, variations=None))
+        open_folder(Folder(source="folder", path=str(tmp_path)))

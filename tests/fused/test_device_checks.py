@@ -11,13 +11,12 @@ import pytest
 import torch
 
 from tests.tiny_whisper import tiny_whisper
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.fused_batch import FusedBatch
-from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.device_checks import check_device, check_fp8, needed_bytes, refused, triton_errors
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 CUDA = torch.device("cuda")
@@ -144,16 +143,14 @@ def test_needed_bytes_are_the_weights_once_and_the_keys_and_values() -> None:
     assert needed_bytes(model, settings, torch.float16, eight_bits=True) == 2 * (weights + states) - rounded + again
 
 
-GENERATION = GenerationParams(
-    num_beams=2, max_length=4, min_length=1, length_penalty=1.0, early_stopping=False, language="en", task="transcribe"
-)
+GENERATION = GenerationParams(num_beams=2, max_length=4)
 
 
 def test_fp8_is_refused_before_the_weights_are_read(
     gpu: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
-    params = FusedParams(precision="auto", tune="never", layers="auto")
+    params = FusedParams(tune="never")
     with pytest.raises(UserError, match=r"fp8 weights need 8\.9 .* say measure\.fused_fp8\.precision: float32"):
         Fused(params, "fused_fp8", weight_format="fp8").load(tmp_path / "nowhere", GENERATION, CUDA)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
@@ -166,7 +163,7 @@ def test_an_old_gpu_is_refused_before_the_weights_are_read(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     for precision in ("auto", "half"):
-        engine = Fused(FusedParams(precision=precision, tune="never", layers="auto"))
+        engine = Fused(FusedParams(precision=precision, tune="never"))
         with pytest.raises(UserError, match="compute capability 7\\.0"):
             engine.load(tmp_path / "nowhere", GENERATION, CUDA)
 
@@ -180,9 +177,9 @@ def test_a_full_gpu_is_refused_before_anything_is_on_it(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
     made: HuggingFace | Fused
     if engine == "huggingface":
-        made = HuggingFace(BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+        made = HuggingFace(BaselineParams())
     else:
-        made = Fused(FusedParams(precision="float32" if "plain" in engine else "auto", tune="never", layers="auto"))
+        made = Fused(FusedParams(precision="float32" if "plain" in engine else "auto", tune="never"))
     model = tiny_whisper(0)
     before = torch.get_float32_matmul_precision()
     with pytest.raises(UserError, match=rf"^{made.name} needs at least 0 MiB of GPU memory .*, and 0 MiB of 8\.0 GiB"):

@@ -5,8 +5,8 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from tests.tiny_whisper import tiny_features, tiny_whisper
-from whisper_speedup.engines.fused import Fused
-from whisper_speedup.engines.huggingface import HuggingFace, prompt_tokens
+from whisper_speedup.engines.fused import Fused, FusedParams
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace, prompt_tokens
 from whisper_speedup.errors import NotANumberError
 from whisper_speedup.fused.device_model import DeviceWhisper
 from whisper_speedup.fused.launch import LaunchConfig, Tile
@@ -14,7 +14,6 @@ from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.kernels.beam_state import BeamState
 from whisper_speedup.kernels.beam_update import beam_update, read_hypothesis
 from whisper_speedup.kernels.stream import ROWS
-from whisper_speedup.params.engines import BaselineParams, FusedParams
 from whisper_speedup.params.profile import GenerationParams
 
 CPU = torch.device("cpu")
@@ -34,10 +33,7 @@ def poisoned(eos_bias: float = 4.0) -> WhisperForConditionalGeneration:
 
 
 def generation(num_beams: int) -> GenerationParams:
-    return GenerationParams(
-        num_beams=num_beams, max_length=6, min_length=1, length_penalty=1.0, early_stopping=False, language="en",
-        task="transcribe",
-    )  # fmt: skip
+    return GenerationParams(num_beams=num_beams, max_length=6)
 
 
 @pytest.mark.parametrize("beams", [1, 5])
@@ -78,7 +74,7 @@ def test_nan_in_one_beam_beats_a_finished_hypothesis(early: bool | str) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_plain_torch_notices(beams: int) -> None:
-    engine = Fused(FusedParams(precision="float32", tune="never", layers="auto"))
+    engine = Fused(FusedParams(precision="float32", tune="never"))
     engine.use(poisoned(), generation(beams), CPU)
     with pytest.raises(NotANumberError, match="check the clip and the weights"):
         engine.generate(tiny_features(1))
@@ -88,7 +84,7 @@ def test_plain_torch_notices(beams: int) -> None:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_transformers_does_not_and_its_encoder_states_show_it(beams: int) -> None:
-    params = BaselineParams(precision="auto", grad_mode="no_grad", attention="sdpa", reorder_fix=False)
+    params = BaselineParams()
     states = []
     for model in (poisoned(), tiny_whisper(5)):
         engine = HuggingFace(params)

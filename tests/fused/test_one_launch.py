@@ -25,7 +25,7 @@ from tests.fused.test_device_decoder import (
 )  # fmt: skip
 from tests.kernels.emulation import SHARED, emulated
 from tests.tiny_whisper import tiny_features
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused import one_launch
 from whisper_speedup.fused.device_model import DeviceWhisper
@@ -34,7 +34,6 @@ from whisper_speedup.fused.launch import LaunchConfig
 from whisper_speedup.fused.one_launch import NoOneLaunch, OneLaunch, RefusedLaunch, make_one_launch
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.kernels.persistent_plan import make_plan
-from whisper_speedup.params.engines import FusedParams
 
 CPU, START, NO_TIMESTAMPS = torch.device("cpu"), 2, 39
 HALF = torch.float16

@@ -86,9 +86,7 @@ def test_of_1500_keys_36_are_phantoms() -> None:
 def test_the_model_decodes_with_them() -> None:
     """20 source positions in blocks of 20 are right, in blocks of 64 they bring 44 phantoms."""
     model = tiny_whisper(3)
-    generation = GenerationParams(
-        num_beams=3, max_length=20, min_length=1, length_penalty=1.0, early_stopping=False, language=None, task=None
-    )
+    generation = GenerationParams(num_beams=3, max_length=20, language=None, task=None)
     arguments = generate_arguments(generation, model.generation_config)
     settings = decoding_settings(model, arguments, prompt_tokens(model, arguments))
     found = {}

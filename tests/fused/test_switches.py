@@ -18,8 +18,7 @@ from whisper_speedup.fused.graphed import GraphedWhisper
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.run_ahead import run_ahead
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.fused.switches import check_rung, everything, switched_off
-from whisper_speedup.params.engines import PLAIN_SWITCHES, SWITCHES, Switch
+from whisper_speedup.fused.switches import PLAIN_SWITCHES, SWITCHES, Switch, check_rung, everything, switched_off
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SUBSETS = [tuple(switch for place, switch in enumerate(PLAIN_SWITCHES) if number >> place & 1) for number in range(8)]

@@ -11,7 +11,7 @@ import torch
 
 from tests.tiny_whisper import tiny_whisper
 from whisper_speedup.checkpoints import synthetic
-from whisper_speedup.engines.fused import Fused
+from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.huggingface import prompt_tokens
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused import launch, tuning
@@ -19,7 +19,6 @@ from whisper_speedup.fused.device_weights import pack_device_weights
 from whisper_speedup.fused.launch import LaunchConfig, Tile, load_launch_config
 from whisper_speedup.fused.settings import decoding_settings
 from whisper_speedup.fused.tuning import CANDIDATES, tune, tuned_launch_config
-from whisper_speedup.params.engines import FusedParams
 
 START = LaunchConfig()
 CHANGES: list[dict[str, Any]] = [
@@ -205,7 +204,7 @@ class Refuses:
 
 
 def refusing(bad: tuple[LaunchConfig, ...], launch: LaunchConfig) -> Fused:
-    engine = Fused(FusedParams(precision="half", tune="auto", layers="auto"))
+    engine = Fused(FusedParams(precision="half"))
     engine.model = Refuses(launch, bad)
     engine.settings["launch"] = launch.as_dict()
     return engine

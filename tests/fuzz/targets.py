@@ -110,7 +110,7 @@ def transcript(data: bytes, folder: Path) -> None:
     """A .txt beside a clip."""
     (folder / "a.wav").touch()
     (folder / "a.txt").write_bytes(data)
-    open_folder(Folder(source="folder", path=str(folder), limit=None, variations=None))
+    open_folder(Folder(source="folder", path=str(folder)))
 
 
 def profile(data: bytes, folder: Path) -> None:
@@ -307,7 +307,7 @@ def _whisper(folder: Path, name: str, data: bytes) -> None:
 def _table(path: Path, data: bytes) -> None:
     (path.parent / "a.wav").touch()
     path.write_bytes(data)
-    clips = open_folder(Folder(source="folder", path=str(path), limit=None, variations=None))
+    clips = open_folder(Folder(source="folder", path=str(path)))
     json.dumps([[clip.id, clip.reference, clip.speaker, clip.place] for clip in clips], ensure_ascii=False).encode()
 
 

@@ -48,7 +48,7 @@ class Workspace:
         """Put a profile in force, changed to decode on a CPU with these rounds."""
         path = self.folder / "profiles" / f"{name}.yaml"
         content = yaml.safe_load(path.read_text())
-        content["measure"] |= {"device": "cpu", "threads": 1, "rounds": rounds}
+        content["measure"] = {"device": "cpu", "threads": 1, "rounds": rounds}
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         assert self.process("-m", "whisper_speedup", "profile", name).returncode == 0
 

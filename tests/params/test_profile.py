@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from whisper_speedup.engines.create import create
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.profile import load_params, load_profile, use_profile
+from whisper_speedup.params.profile import complete, load_params, load_profile, use_profile, write_complete
 
 PROFILES = Path(__file__).parents[2] / "profiles"
+OLD = PROFILES.parent / "tests" / "fuzz" / "seeds" / "profile"
 NAMES = sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
@@ -29,7 +29,7 @@ def changed(tmp_path: Path, name: str, keys: tuple[str, ...], *value: Any) -> Pa
     content = copy.deepcopy(yaml.safe_load((PROFILES / f"{name}.yaml").read_text()))
     section = content
     for key in keys[:-1]:
-        section = section[key]
+        section = section.setdefault(key, {})
     if value:
         section[keys[-1]] = value[0]
     else:
@@ -43,19 +43,37 @@ def test_the_profiles_that_ship_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_profile_loads_and_shows_all_that_is_in_force(name: str) -> None:
-    profile = load_profile(name, PROFILES)
-    assert profile.model_dump() == yaml.safe_load((PROFILES / f"{name}.yaml").read_text())
+def test_a_profile_says_only_what_differs_from_the_defaults(name: str, tmp_path: Path) -> None:
+    text = (PROFILES / f"{name}.yaml").read_text()
+    assert text.count("\n") <= (25 if name == "bundled" else 45)
+    whole = load_profile(name, PROFILES)
+    for keys in leaves(yaml.safe_load(text)):
+        try:
+            assert load_profile(name, changed(tmp_path, name, keys)) != whole, keys
+        except UserError as error:
+            assert "missing" in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_key_of_a_profile_may_be_left_out(name: str, tmp_path: Path) -> None:
-    for keys in leaves(yaml.safe_load((PROFILES / f"{name}.yaml").read_text())):
-        if keys[:2] == ("measure", "ladder"):  # a rung more or less is the profile's own choice
-            continue
-        with pytest.raises(UserError, match="missing") as refused:
-            load_profile(name, changed(tmp_path, name, keys))
-        assert ".".join(keys) in str(refused.value)
+@pytest.mark.parametrize("path", sorted(OLD.iterdir()), ids=lambda path: path.name)
+def test_an_old_complete_profile_means_what_it_did(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(path.read_text())
+    old = load_profile("old", tmp_path)
+    assert old.model_dump() == complete(old).model_dump() == yaml.safe_load(path.read_text())
+
+
+def test_the_complete_profile_is_a_profile(tmp_path: Path) -> None:
+    whole = complete(load_profile("ladder", PROFILES))
+    write_complete(whole, ["ladder.own_loop", "fused", "fused"], tmp_path)
+    assert load_profile("profile", tmp_path) == whole
+    settings = yaml.safe_load((tmp_path / "engines.yaml").read_text())
+    measure = whole.model_dump(mode="json")["measure"]
+    assert settings == {key: measure[key] for key in ("baseline", "ladder", "fused")}
+
+
+@pytest.mark.parametrize("keys", [("data",), ("model",), ("data", "source"), ("model", "name")], ids=str)
+def test_what_has_no_default_must_be_there(keys: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{'[.]'.join(keys)} is missing: add it\."):
+        load_profile("bundled", changed(tmp_path, "bundled", keys))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +123,11 @@ def test_an_unknown_variant_lists_the_known_ones(tmp_path: Path, variant: str) -
         load_profile("bundled", changed(tmp_path, "bundled", ("measure", "yardstick"), ["again", variant]))
 
 
-@pytest.mark.parametrize("keys", [("beams",), ("data", "beams"), ("measure", "baseline", "beams")], ids=str)
+@pytest.mark.parametrize(
+    "keys",
+    [("beams",), ("data", "beams"), ("measure", "fsued"), ("measure", "huggingface"), ("measure", "baseline", "beams")],
+    ids=str,
+)
 def test_an_unknown_key_is_named(tmp_path: Path, keys: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match=f"unknown key {'[.]'.join(keys)}: remove it"):
         load_profile("bundled", changed(tmp_path, "bundled", keys, 1))
@@ -178,15 +200,6 @@ def test_use_profile_refuses_a_line_that_it_cannot_find(tmp_path: Path, content:
     with pytest.raises(UserError, match="0 lines that begin with profile:"):
         use_profile("paper", path, PROFILES)
     assert path.read_text() == content
-
-
-@pytest.mark.parametrize("name", ["fused", "kernl", "kernl_upstream", "kernl_phantom", "compiled", "ctranslate2"])
-def test_each_engine_has_its_section_and_is_made(tmp_path: Path, name: str) -> None:
-    (tmp_path / "params.yaml").write_text(f"profile: bundled\nengines: [{name}]\n")
-    assert load_params(tmp_path / "params.yaml").engines == [name]
-    measure = load_profile("bundled", PROFILES).measure
-    assert name in measure.model_dump()  # dvc.yaml's stage reads measure.NAME
-    assert create(name, measure).name == name
 
 
 @pytest.mark.parametrize("engines", ["[]", "[fsued]", "fused", "[huggingface]", "[ladder.]", "[ladder.a b]"])

@@ -33,8 +33,8 @@ ROUNDS = {"starts": 1, "count": 2, "clips": 2, "seed": 0}
 def profile(rounds: dict[str, int] | None = None, **changes: Any) -> str:
     """profiles/bundled.yaml on a CPU, with a shorter search, and the given sections changed."""
     content = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text())
-    content["generation"] |= {"num_beams": 2, "max_length": 16}
-    content["measure"] |= {"device": "cpu", "threads": 1, "rounds": rounds}
+    content["generation"] = {"num_beams": 2, "max_length": 16}
+    content["measure"] = {"device": "cpu", "threads": 1, "rounds": rounds}
     return yaml.safe_dump({**content, **changes}, sort_keys=False)
 
 
@@ -50,9 +50,9 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.copytree(ROOT / "samples", folder / "samples")
     (folder / "params.yaml").write_text("profile: bundled\nengines: [fused]\n")
     (folder / "profiles").mkdir()
-    samples = {"source": "samples", "clips": CLIPS, "variations": None}
+    samples = {"source": "samples", "clips": CLIPS}
     (folder / "profiles" / "bundled.yaml").write_text(profile(ROUNDS, data=samples))
-    mine = {"source": "folder", "path": "mine", "limit": None, "variations": None}
+    mine = {"source": "folder", "path": "mine"}
     (folder / "profiles" / "broken.yaml").write_text(profile(data=mine))
     (folder / "mine").mkdir()
     shutil.copy(ROOT / "samples" / "cards-001.flac", folder / "mine" / "first.flac")

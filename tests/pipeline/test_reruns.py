@@ -1,5 +1,7 @@
 """What `dvc repro` runs again after a change: dvc.yaml itself, with stages that only say that they ran.
 
+The profiles that they read are complete already.
+
 A fake `python` stands in for the stages. It writes each stage's outputs from what the real stage reads, and new
 "timings" each time it decodes, so that a run that comes back unchanged can only have come from DVC's cache.
 """
@@ -16,7 +18,7 @@ import yaml
 from dvc.exceptions import ReproductionError
 from dvc.repo import Repo
 
-from whisper_speedup.params.profile import MeasureParams
+from whisper_speedup.params.profile import as_yaml, complete, load_profile
 
 ROOT = Path(__file__).parents[2]
 FAKE = """#!{executable}
@@ -24,8 +26,9 @@ import hashlib, pathlib, sys, yaml
 
 stage, options = sys.argv[3], dict(zip(sys.argv[4::2], sys.argv[5::2]))
 assert sys.argv[1:3] == ["-m", "whisper_speedup"], sys.argv
-profile, engine = options["--profile"], options.get("--engine")
+profile, engine = options.get("--profile") or options["--write"], options.get("--engine")
 content = yaml.safe_load(pathlib.Path("profiles", profile + ".yaml").read_text())
+engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
 build, reports, code = pathlib.Path("build", profile), pathlib.Path("reports"), pathlib.Path("src/whisper_speedup")
 broken = pathlib.Path("broken")
 if broken.exists() and broken.read_text() == (engine or stage):
@@ -50,7 +53,11 @@ def write(path, text):
     path.write_text(text)
 
 
-if stage == "environment":
+if stage == "profile":
+    write(build / "profile.yaml", yaml.safe_dump(content))
+    sections = ["baseline", *[name.split(".")[0] for name in engines[1:]]]
+    write(build / "engines.yaml", yaml.safe_dump({{name: content["measure"][name] for name in sections}}))
+elif stage == "environment":
     write(build / "environment.json", pathlib.Path("machine").read_text())
 elif stage == "data":
     write(build / "data" / "manifest.jsonl", digest(content["data"], pathlib.Path("samples")))
@@ -70,7 +77,6 @@ elif stage == "rounds":
     for name in ("rounds.json", "rounds.jsonl"):
         write(build / "rounds" / name, str(len(pathlib.Path("log").read_text())))
 elif stage == "compare":
-    engines = ["huggingface", *yaml.safe_load(pathlib.Path("params.yaml").read_text())["engines"]]
     runs = [build / "runs" / name for name in engines]
     made = [build / "yardstick", build / "rounds", build / "data", build / "model.json"]
     found = digest(engines, *runs, *made, code / "compare")
@@ -144,6 +150,8 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder / name)
     for name in ("profiles", "samples", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    content = complete(load_profile("bundled", folder / "profiles")).model_dump(mode="json")
+    (folder / "profiles" / "bundled.yaml").write_text(as_yaml(content))
     (folder / "machine").write_text('{"cpu": "this one"}')
     fake = folder / "bin" / "python"
     fake.parent.mkdir()
@@ -155,7 +163,7 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Project().edit("params.yaml", "profile", value="bundled")
         Project().edit("params.yaml", "engines", value=["fused"])
         ran = Project().repro()
-    assert sorted(ran) == sorted(["data", "model", *DECODED])
+    assert sorted(ran) == sorted(["profile", "data", "model", *DECODED])
     return folder
 
 
@@ -187,8 +195,7 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
         ),
         (("measure", "yardstick"), ["again"], ["environment", "yardstick", "compare", "report"]),
         (("measure", "fused", "precision"), "float32", FUSED),
-        # Of an engine that is not asked for; the rounds read all engines' settings.
-        (("measure", "kernl", "precision"), "float32", ["environment", "rounds", "compare", "report"]),
+        (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
         (("report", "title"), "Another title", ["environment", "report"]),
         (("data", "clips"), ["cards-001"], ["data", *DECODED]),
         pytest.param(("model", "name"), "base", ["model", *DECODED], marks=pytest.mark.slow),
@@ -199,7 +206,7 @@ def test_a_setting_runs_what_reads_it(
     project: Project, keys: tuple[str, ...], value: object, expected: list[str]
 ) -> None:
     project.edit("profiles/bundled.yaml", *keys, value=value)
-    assert sorted(project.repro()) == sorted(expected)
+    assert sorted(project.repro()) == sorted(["profile", *expected])
 
 
 @pytest.mark.parametrize(
@@ -210,10 +217,11 @@ def test_a_setting_runs_what_reads_it(
         pytest.param("fused/beam_search.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/states.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/new_store.py", FUSED, marks=pytest.mark.slow),
-        pytest.param("engines/fused.py", FUSED, marks=pytest.mark.slow),
-        ("engines/kernl.py", FUSED),
-        pytest.param("engines/huggingface.py", DECODED, marks=pytest.mark.slow),
-        pytest.param("engines/precision.py", DECODED, marks=pytest.mark.slow),
+        pytest.param("engines/fused.py", ["profile", *FUSED], marks=pytest.mark.slow),
+        ("engines/new.py", ["profile", *FUSED]),
+        pytest.param("engines/huggingface.py", ["profile", *DECODED], marks=pytest.mark.slow),
+        pytest.param("engines/precision.py", ["profile", *DECODED], marks=pytest.mark.slow),
+        ("params/sources.py", ["environment", "profile"]),
         ("run/benchmark.py", DECODED),
         pytest.param("run/decoding.py", DECODED, marks=pytest.mark.slow),
         pytest.param("measure/device.py", DECODED, marks=pytest.mark.slow),
@@ -240,7 +248,7 @@ def test_an_engine_added_and_taken_away_leaves_the_others_alone(project: Project
     before = project.timings()
     project.edit("profiles/bundled.yaml", "measure", "second", value={"precision": "auto"})
     project.edit("params.yaml", "engines", value=["fused", "second"])
-    assert project.repro() == ["environment", "second", "rounds", "compare", "report"]
+    assert project.repro() == ["profile", "environment", "second", "rounds", "compare", "report"]
     assert {**project.timings(), **before} == project.timings()
     project.edit("params.yaml", "engines", value=["fused"])
     assert "second" not in (ran := project.repro())
@@ -251,10 +259,11 @@ def test_a_rung_runs_again_when_its_own_parts_change(project: Project) -> None:
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": [], "high": ["ancestry"]})
     project.edit("params.yaml", "engines", value=["ladder.low", "ladder.high", "fused"])
     assert sorted(project.repro()) == sorted(
-        ["environment", "ladder.low", "ladder.high", "rounds", "compare", "report"]
+        ["profile", "environment", "ladder.low", "ladder.high", "rounds", "compare", "report"]
     )
     project.edit("profiles/bundled.yaml", "measure", "ladder", value={"low": ["packed_weights"], "high": ["ancestry"]})
-    assert sorted(project.repro()) == sorted(["environment", "ladder.low", "rounds", "compare", "report"])
+    ran = project.repro()
+    assert sorted(ran) == sorted(["profile", "environment", "ladder.low", "rounds", "compare", "report"])
 
 
 def test_another_profile_runs_everything_and_the_first_comes_back(project: Project) -> None:
@@ -296,7 +305,7 @@ def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, 
     assert stage not in first
     Path("broken").unlink()
     second = project.repro()
-    assert sorted([*first, *second]) == sorted(["environment", "data", *DECODED])
+    assert sorted([*first, *second]) == sorted(["profile", "environment", "data", *DECODED])
 
 
 def test_runs_come_back_from_a_remote(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,15 +343,3 @@ def cloned(tmp_path: Path, patch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(Path(), clone, ignore=shutil.ignore_patterns("build", "cache", "tmp", "site", "log"))
     enter(clone, patch)
     return clone
-
-
-def test_the_rounds_read_every_engine_s_settings() -> None:
-    listed = next(
-        entry["profiles/${profile}.yaml"]
-        for entry in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["rounds"]["params"]
-        if isinstance(entry, dict)
-    )
-    assert set(listed) == {
-        "generation",
-        *(f"measure.{key}" for key in set(MeasureParams.model_fields) - {"repeats", "workers", "yardstick"}),
-    }

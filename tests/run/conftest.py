@@ -35,12 +35,10 @@ def stages_before(folder: Path) -> Profile:
         soundfile.write(folder / f"mine/{number:02d}.wav", tone, 16000)
     (folder / "mine/broken.wav").write_bytes(b"RIFF")
     write_folder(folder / "weights")
-    manifest.prepare(
-        Folder(source="folder", path=str(folder / "mine"), limit=None, variations=None), folder / "build/p/data"
-    )
+    manifest.prepare(Folder(source="folder", path=str(folder / "mine")), folder / "build/p/data")
     content = yaml.safe_load(BUNDLED.read_text())
-    content["measure"] |= {"device": "cpu", "threads": 1, "workers": 2}
-    content["data"] = {"source": "folder", "path": "mine", "limit": None, "variations": None}
+    content["measure"] = {"device": "cpu", "threads": 1, "workers": 2}
+    content["data"] = {"source": "folder", "path": "mine"}
     content["model"] = {"source": "local", "path": "weights"}
     (folder / "profiles").mkdir()
     (folder / "profiles/p.yaml").write_text(yaml.safe_dump(content))

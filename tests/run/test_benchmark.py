@@ -68,12 +68,12 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
         tone = 0.1 * np.sin(2 * np.pi * hertz * np.arange(8000) / 16000)
         soundfile.write(f"mine/{name}.wav", tone, 16000)
     Path("mine/b.wav").write_bytes(b"RIFF")
-    data = Folder(source="folder", path="mine", limit=None, variations=None)
+    data = Folder(source="folder", path="mine")
     manifest.prepare(data, Path("build/p/data"))
     write_folder(Path("weights"))
     write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
     content = yaml.safe_load(BUNDLED.read_text())
-    content["measure"] |= {"device": "cpu", "threads": 1, "warmup": 5, "repeats": 3}
+    content["measure"] = {"device": "cpu", "threads": 1, "warmup": 5, "repeats": 3}
     return Profile.model_validate(content)
 
 
@@ -308,7 +308,7 @@ def test_rows_of_other_inputs_are_never_continued(profile: Profile, monkeypatch:
     if what == "settings":
         engine.settings = {"precision": "half"}
     elif what == "data":
-        manifest.prepare(Folder(source="folder", path="mine", limit=3, variations=None), Path("build/p/data"))
+        manifest.prepare(Folder(source="folder", path="mine", limit=3), Path("build/p/data"))
     elif what == "source":
         monkeypatch.setattr(benchmark, "source_sha256", lambda stage: "another")
     elif what == "generation":

@@ -5,7 +5,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -20,7 +20,7 @@ from whisper_speedup.cli import main
 from whisper_speedup.errors import UserError
 from whisper_speedup.hub import downloads
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params.engines import EngineName
+from whisper_speedup.params.engines import engine_names
 from whisper_speedup.params.profile import BASELINE, Profile
 from whisper_speedup.run import estimate as module
 from whisper_speedup.run.estimate import Estimate, check_disk, estimate
@@ -30,7 +30,7 @@ Usage = namedtuple("Usage", "total used free")
 
 def profile(name: str, **changes: Any) -> Profile:
     content = yaml.safe_load((ROOT / "profiles" / f"{name}.yaml").read_text())
-    content["measure"] |= {"device": "cpu"}
+    content["measure"] = {**content.get("measure", {}), "device": "cpu"}
     return Profile.model_validate({**content, **changes})
 
 
@@ -205,7 +205,7 @@ def test_each_disk_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyP
     check_disk(found)
 
 
-@pytest.mark.parametrize("engine", [BASELINE, *get_args(EngineName), "ladder.low"])
+@pytest.mark.parametrize("engine", [BASELINE, *engine_names(), "ladder.low"])
 @pytest.mark.parametrize("on_gpu", [True, False])
 def test_each_engine_s_weights_have_a_width(engine: str, on_gpu: bool) -> None:
     assert module._width(profile("bundled"), engine, on_gpu) in {1, 1.5, 2, 4, 6, 8}

@@ -73,7 +73,7 @@ def test_weights_are_brought_at_the_drivers_revision_and_checked(
     monkeypatch.setattr(checkpoints, "prepare", prepare)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     brought = Path("weights").absolute()
-    hub = Hub(source="hub", id="openai/whisper-tiny", revision=None)
+    hub = Hub(source="hub", id="openai/whisper-tiny")
     content = told() | {"revision": "a" * 40}
     assert Recorded(hub, content, Path("/not/here")).folder() == brought
     assert asked == [("a" * 40, tmp_path / "cache/whisper-speedup/models")]

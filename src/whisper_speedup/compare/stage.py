@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from whisper_speedup.compare import rates, statistics
 from whisper_speedup.compare.comparable import round_warnings, warnings
@@ -18,7 +17,7 @@ from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.writing import writing
 from whisper_speedup.disk.files import write_json, write_jsonl, write_text
-from whisper_speedup.params.profile import BASELINE, Params, Profile
+from whisper_speedup.params.profile import BASELINE, Params, Profile, as_yaml, complete
 
 FORMAT = 1  # of context.json: the page refuses what it does not know
 
@@ -240,7 +239,7 @@ def _context(
     notes: list[str],
 ) -> dict[str, Any]:
     """Everything else that the page says: no path of this machine, nothing that another file already holds."""
-    content = profile.model_dump(mode="json")
+    content = complete(profile).model_dump(mode="json")
     environment = inputs.runs[0].about.get("environment")
     runs = {}
     for run in inputs.runs:
@@ -254,7 +253,7 @@ def _context(
             "name": profile_name,
             "content": content,
             # JSON's sorted keys lose the order of the file, which is the order to read it in.
-            "yaml": yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=False),
+            "yaml": as_yaml(content),
         },
         "params": params.model_dump(mode="json"),
         "engines": [run.engine for run in inputs.runs],

@@ -12,56 +12,39 @@ The reorder copies the cross-attention keys and values too (transformers issue 2
 attends over the whole cache, as long as `max_length` and the prompt, and masks what is not there yet.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from whisper_speedup.engines import precision
-from whisper_speedup.engines.huggingface import HuggingFace
-from whisper_speedup.engines.protocol import Generation
+from whisper_speedup.engines.huggingface import BaselineParams, HuggingFace
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.errors import UserError
-from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params.engines import BaselineParams, CompiledParams
 from whisper_speedup.params.profile import GenerationParams
 
 
-class Compiled:
+class Compiled(HuggingFace):
     """The baseline's engine with a static cache and compiled forwards. `backend`: torch.compile's."""
 
     name = "compiled"
+    on_gpu = "half"
+    Params = PrecisionParams
 
-    def __init__(self, params: CompiledParams, backend: str = "inductor") -> None:
-        self.params = params
-        self.settings: dict[str, Any] = {**params.model_dump(), "cache": "static", "backend": backend}
-        self.prompt: list[int | None] = []
+    def __init__(self, params: PrecisionParams, backend: str = "inductor") -> None:
+        super().__init__(BaselineParams(precision=params.precision))
+        self.settings = {**params.model_dump(), "cache": "static", "backend": backend}
 
-    def load(self, model_dir: Path, generation: GenerationParams, device: torch.device) -> None:
-        """Load the model in the precision that the profile names. Raises UserError where there is no compiler."""
-        self.inner = self._loop(device)
-        self.inner.load(model_dir, generation, device)
-        self._compile()
-
-    def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
-        """Run on a model that is already in memory, in the dtype that the precision asks for."""
-        self.inner = self._loop(device)
-        self.inner.use(model, generation, device)
-        self._compile()
-
-    def _loop(self, device: torch.device) -> HuggingFace:
-        """transformers' loop, unchanged."""
-        chosen = precision.resolve(self.name, self.params.precision, device, on_gpu="half")
+    def _precision(self, device: torch.device) -> str:
         if device.type == "cpu" and self.settings["backend"] == "inductor":
             _check_compiler()
-        self.settings["precision"] = chosen
-        return HuggingFace(BaselineParams(precision=chosen, grad_mode="no_grad", attention="sdpa", reorder_fix=False))
+        return super()._precision(device)
 
-    def _compile(self) -> None:
-        self.prompt, self.dtype = self.inner.prompt, self.inner.dtype
+    def use(self, model: WhisperForConditionalGeneration, generation: GenerationParams, device: torch.device) -> None:
+        """Run on a model that is already in memory; the first decode compiles: minutes for a large model."""
+        super().use(model, generation, device)
         # Without beams `generate` would compile the whole model around what is compiled here.
-        self.inner.arguments |= {"cache_implementation": "static", "disable_compile": True}
-        whole = self.inner.model.model
+        self.arguments |= {"cache_implementation": "static", "disable_compile": True}
+        whole = self.model.model
         whole.encoder.forward = self._compiled(whole.encoder.forward)
         prompt_forward = whole.decoder.forward
         step_forward = self._compiled(prompt_forward)
@@ -75,22 +58,6 @@ class Compiled:
 
     def _compiled(self, forward: Any) -> Any:
         return torch.compile(forward, backend=self.settings["backend"], dynamic=False)
-
-    def warm_up(self, features: torch.Tensor) -> None:
-        """Decode the longest way there is once, which compiles: minutes for a large model."""
-        self.inner.warm_up(features)
-
-    def generate(self, features: torch.Tensor) -> Generation:
-        """Decode one utterance; features (1, mels, 3000) on the device."""
-        return self.inner.generate(features)
-
-    def watch(self, stopwatch: Stopwatch | None) -> None:
-        """Time encoder, prompt and steps of what is decoded from now on."""
-        self.inner.watch(stopwatch)
-
-    def close(self) -> None:
-        """Drop the model."""
-        self.inner.close()
 
 
 def _check_compiler() -> None:

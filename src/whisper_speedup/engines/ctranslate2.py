@@ -10,10 +10,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from whisper_speedup.checkpoints.folder import records
 from whisper_speedup.checkpoints.identity import model_sha256
@@ -24,8 +25,8 @@ from whisper_speedup.engines.huggingface import generate_arguments, prompt_token
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.fused.settings import decoding_settings
-from whisper_speedup.params.engines import CTranslate2Params
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
 
 # Name to CTranslate2's compute types on a CPU and on a GPU, and the dtype of what is not int8 there.
 COMPUTE = {
@@ -35,11 +36,19 @@ COMPUTE = {
 CUBLAS = "libcublas.so.12"  # what the wheels on PyPI load at run time
 
 
-class CTranslate2:
-    """Decodes with `ctranslate2.models.Whisper`. `name`: one of COMPUTE."""
+class CTranslate2Params(Section):
+    """The search ends once `num_beams` x `patience` hypotheses have."""
 
-    def __init__(self, params: CTranslate2Params, name: str) -> None:
-        self.name = name
+    patience: Annotated[float, Field(ge=1, le=16)] = 1.0
+
+
+class CTranslate2:
+    """Decodes with `ctranslate2.models.Whisper`."""
+
+    name = "ctranslate2"
+    Params = CTranslate2Params
+
+    def __init__(self, params: CTranslate2Params) -> None:
         self.settings: dict[str, Any] = params.model_dump()
         self.prompt: list[int | None] = []
 
@@ -118,6 +127,12 @@ class CTranslate2:
             torch.as_tensor(encoded, device=self.device) if features.is_cuda else torch.from_numpy(np.asarray(encoded))
         )
         return result, states
+
+
+class CTranslate2Int8(CTranslate2):
+    """With int8 weights."""
+
+    name = "ctranslate2_int8"
 
 
 def converted_folder(model_dir: Path, models: Path | None = None) -> Path:

@@ -1,21 +1,23 @@
 """Our engine behind the Protocol: packed weights, shared cross-attention, beam search of our own.
 
-A rung of the ladder is the same engine with some of its parts left out: fused/switches.py. Engines `fused_int8` and
+A rung of the ladder is the same engine with some of its parts left out: ladder.py. Engines `fused_int8` and
 `fused_fp8` are the same engine with the decoder's weights in 8 bits: kernels/eight_bits.py.
 """
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from pydantic import BaseModel
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError, detail, say
 from whisper_speedup.fused.device_checks import (
@@ -29,15 +31,25 @@ from whisper_speedup.fused.device_checks import (
 from whisper_speedup.fused.launch import LaunchConfig, load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
-from whisper_speedup.fused.switches import check_rung, everything, switched_off
+from whisper_speedup.fused.switches import Switch, check_rung, everything, switched_off
 from whisper_speedup.kernels.eight_bits import WeightFormat
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch, unwatched
-from whisper_speedup.params.engines import FusedParams, Switch
 from whisper_speedup.params.profile import GenerationParams
 
 if TYPE_CHECKING:
     from whisper_speedup.fused.one_launch import OneLaunch
+
+
+class FusedParams(PrecisionParams):
+    """`tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the
+    repository nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
+    `layers`: a decoder's layers in one launch on Hopper and newer, where they fit (`persistent`), or a chain of Triton
+    kernels; `auto` takes the first where it can. A CPU has neither.
+    """
+
+    tune: Literal["auto", "never"] = "auto"
+    layers: Literal["auto", "triton", "persistent"] = "auto"
 
 
 class Fused:
@@ -47,6 +59,8 @@ class Fused:
     which they were. `weight_format`: what the decoder's weights are rounded to, in an engine whose output differs for
     it. The chain of Triton kernels reads 8 bits; a CPU and the plain path read the rounded weights in their own type.
     """
+
+    Params: ClassVar[type[BaseModel]] = FusedParams
 
     def __init__(
         self,
@@ -218,3 +232,21 @@ class Fused:
         del self.model
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+class FusedInt8(Fused):
+    """With the decoder's weights in int8."""
+
+    Params = PrecisionParams
+    weights: WeightFormat = "int8"
+
+    def __init__(self, params: PrecisionParams) -> None:
+        # Launch configurations are chosen for fp16, and kept by GPU and width alone.
+        untuned = FusedParams(precision=params.precision, tune="never")
+        super().__init__(untuned, f"fused_{self.weights}", weight_format=self.weights)
+
+
+class FusedFp8(FusedInt8):
+    """With them in fp8."""
+
+    weights = "fp8"

@@ -7,15 +7,17 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
+from whisper_speedup.engines.precision import PrecisionParams
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.fused.batch_plain import PlainSlots
@@ -27,7 +29,6 @@ from whisper_speedup.fused.launch import load_launch_config
 from whisper_speedup.fused.model import FusedWhisper
 from whisper_speedup.fused.settings import DecodingSettings, decoding_settings
 from whisper_speedup.measure.device import check_memory
-from whisper_speedup.params.engines import FusedBatchParams
 from whisper_speedup.params.profile import GenerationParams
 
 HELD = 64  # utterances that wait beside those in slots: features of large-v2 take 1 MB each
@@ -35,10 +36,17 @@ PLAIN_SLOTS = 4
 MOST_WORKERS = 8  # threads that read audio and make features
 
 
+class FusedBatchParams(PrecisionParams):
+    """`slots`: how many utterances at once; `auto` is what the GPU's memory holds, at most 128, and 4 on a CPU."""
+
+    slots: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = "auto"
+
+
 class FusedBatch:
     """Decodes many utterances at once: the tokens of engine fused, but for the rounding of products with more rows."""
 
     name = "fused_batch"
+    Params = FusedBatchParams
     setting = "measure.fused_batch.precision"
 
     def __init__(self, params: FusedBatchParams) -> None:

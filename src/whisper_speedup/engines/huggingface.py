@@ -12,10 +12,11 @@ cross-attention keys and values, which are the same for every beam).
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 import transformers
+from pydantic import BaseModel
 from transformers import EncoderDecoderCache, WhisperForConditionalGeneration
 
 from whisper_speedup.checkpoints.load import load_model
@@ -24,16 +25,38 @@ from whisper_speedup.engines import precision
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.measure.device import check_memory
 from whisper_speedup.measure.parts import Stopwatch
-from whisper_speedup.params.engines import BaselineParams, VariantParams
+from whisper_speedup.params.engines import section_of
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
 
 DTYPES = {"half": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}  # of the weights; else fp32
+
+
+class BaselineParams(Section):
+    """How the notebook's baseline runs. `auto` is autocast to fp16 on CUDA and fp32 on a CPU.
+
+    The notebook's own `inference_mode` is `grad_mode: inference`; since PyTorch PR 165068 it disables autocast's
+    cache of casts, which would slow the baseline and flatter us: hence `no_grad`.
+    """
+
+    precision: Literal["auto", "autocast", "half", "float32"] = "auto"
+    grad_mode: Literal["no_grad", "inference"] = "no_grad"
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    reorder_fix: bool = False
+
+
+class VariantParams(BaselineParams):
+    """The baseline with one thing changed, for its text alone (yardstick.py): also in what no profile may time."""
+
+    precision: Literal["auto", "autocast", "half", "bfloat16", "tf32", "float32", "float64"] = "auto"  # type: ignore[assignment]
 
 
 class HuggingFace:
     """transformers' Whisper and its `generate`, unchanged but for what `settings` says."""
 
     name = "huggingface"
+    on_gpu = "autocast"  # what `precision: auto` is there
+    Params: ClassVar[type[BaseModel]] = BaselineParams
 
     def __init__(self, params: BaselineParams) -> None:
         self.params = params
@@ -74,7 +97,7 @@ class HuggingFace:
         # A CPU takes its time over the others, so they are there for a variant's text and for no baseline to be timed.
         text_only = ("float32", "float64", "bfloat16", "half", "autocast")
         on_cpu = text_only if isinstance(self.params, VariantParams) else ("float32",)
-        return precision.resolve("baseline", self.params.precision, device, on_gpu="autocast", on_cpu=on_cpu)
+        return precision.resolve(section_of(self.name), self.params.precision, device, self.on_gpu, on_cpu)
 
     def warm_up(self, features: torch.Tensor) -> None:
         """The notebook's warm-up: the longest decode there is."""

@@ -11,10 +11,11 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
 
 from whisper_speedup.disk.progress import Progress
@@ -23,8 +24,8 @@ from whisper_speedup.engines.json_lines import Partner
 from whisper_speedup.engines.protocol import Generation
 from whisper_speedup.errors import UserError
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params.engines import KernlUpstreamParams
 from whisper_speedup.params.profile import GenerationParams
+from whisper_speedup.params.section import Section
 
 WORKER = Path(__file__).with_name("kernl_worker.py")
 # Seconds to wait for an answer. Starting imports torch from a cold disk; the first decode traces and captures a graph
@@ -32,10 +33,17 @@ WORKER = Path(__file__).with_name("kernl_worker.py")
 LIMITS_S = {"start": 300.0, "load": 1800.0, "generate": 7200.0}
 
 
+class KernlUpstreamParams(Section):
+    """`python` is the interpreter of Kernl's own environment (`make kernl-env`), null where there is none."""
+
+    python: Annotated[str, Field(min_length=1)] | None = None
+
+
 class KernlUpstream:
     """Sends features to the worker and takes tokens, seconds and memory from it."""
 
     name = "kernl_upstream"
+    Params = KernlUpstreamParams
     dtype = "float32"  # of the weights as loaded, as the baseline says it; autocast and Kernl compute in fp16
 
     def __init__(self, params: KernlUpstreamParams) -> None:

@@ -1,8 +1,17 @@
 """In what precision an engine computes here: the profile's word, checked against the device."""
 
+from typing import Literal
+
 import torch
 
 from whisper_speedup.errors import UserError
+from whisper_speedup.params.section import Section
+
+
+class PrecisionParams(Section):
+    """`auto` is fp16 on CUDA and fp32 on a CPU."""
+
+    precision: Literal["auto", "half", "float32"] = "auto"
 
 
 def resolve(section: str, asked: str, device: torch.device, on_gpu: str, on_cpu: tuple[str, ...] = ("float32",)) -> str:

@@ -32,7 +32,8 @@ class Generation:
 
 
 class Engine(Protocol):
-    """A way of decoding.
+    """A way of decoding. Its class has `Params`, a pydantic model of its settings that forbids other keys and has
+    defaults, and is made with one; the entry-point group `whisper_speedup.engines` names it.
 
     run.json records `settings`, `dtype` (known once loaded) and `prompt` (ids; None where the language is detected).
     """

@@ -1,12 +1,19 @@
 """The parts of the engine that the ladder switches on one at a time, and which of them a device has."""
 
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 import torch
 
 from whisper_speedup.errors import LeftOutError
-from whisper_speedup.params.engines import PLAIN_SWITCHES, SWITCHES, Switch
 
+# The first three need no GPU.
+Switch = Literal[
+    "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
+    "one_launch",
+]  # fmt: skip
+SWITCHES: tuple[Switch, ...] = get_args(Switch)
+PLAIN_SWITCHES = SWITCHES[:3]
 Off = frozenset[Switch]
 
 

@@ -1,129 +1,101 @@
-"""The engines by name, and what a profile says of each."""
+"""The engines by name: the entry-point group `whisper_speedup.engines`, ours as those of other packages.
+
+An engine's file has its settings, too. It is imported when they are asked for, which brings torch: not for its name.
+"""
 
 import re
-from typing import Annotated, Literal, get_args
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, Field, RootModel, ValidationError
 
-from whisper_speedup.params.section import Section
+from whisper_speedup.errors import UserError, detail
 
-EngineName = Literal[
-    "fused", "fused_int8", "fused_fp8", "fused_batch", "kernl", "kernl_upstream", "kernl_phantom", "compiled",
-    "ctranslate2", "ctranslate2_int8",
-]  # fmt: skip
-# The parts of engine `fused` that the ladder switches on one at a time; the first three need no GPU.
-Switch = Literal[
-    "shared_cross_attention", "ancestry", "packed_weights", "step_graph", "device_search", "kernels", "encoder_graph",
-    "one_launch",
-]  # fmt: skip
-SWITCHES: tuple[Switch, ...] = get_args(Switch)
-PLAIN_SWITCHES = SWITCHES[:3]
+GROUP = "whisper_speedup.engines"
+BASELINE = "huggingface"
 RUNG = "ladder."  # what an engine's name begins with when it is a rung: ladder.NAME is measure.ladder.NAME
 
 
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise UserError(f"{_package(other)} and {_package(entry)} both bring an engine {entry.name}: remove one.")
+    if BASELINE not in found:
+        raise UserError("this Python's whisper-speedup has no engines, so it is an older one: run make setup.")
+    return found
+
+
+def _package(entry: EntryPoint) -> str:
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.module
+
+
+def section_of(engine: str) -> str:
+    """The key under `measure` of an engine's settings."""
+    return "baseline" if engine == BASELINE else engine.partition(".")[0]
+
+
+def sections() -> dict[str, str]:
+    """What has settings under `measure`: key to name, the baseline first."""
+    return {section_of(name): name for name in sorted(_installed(), key=lambda name: (name != BASELINE, name))}
+
+
+def engine_names() -> list[str]:
+    """The engines that params.yaml may name, but for the ladder's rungs."""
+    return sorted(_installed().keys() - {BASELINE, "ladder"})
+
+
+def _entry(engine: str) -> EntryPoint:
+    found = _installed().get("ladder" if engine.startswith(RUNG) else engine)
+    if found is None:
+        known = ", ".join(engine_names())
+        raise UserError(f"there is no engine {engine!r}: params.yaml takes {known}, and {BASELINE} always runs.")
+    return found
+
+
+def foreign_package(engine: str) -> str | None:
+    """Name and version of the package that brings the engine; None for ours."""
+    entry = _entry(engine)
+    return None if entry.module.startswith("whisper_speedup.") else _package(entry)
+
+
+def engine_class(engine: str) -> type[Any]:
+    """The engine's class, its file imported. Raises UserError where there is none, or none that can be imported."""
+    entry = _entry(engine)
+    try:
+        return entry.load()
+    except Exception as error:
+        raise UserError(
+            f"engine {entry.name} of {_package(entry)} cannot be imported ({detail(error)}): install what it needs, or"
+            " remove that package."
+        ) from error
+
+
+@cache
+def settings_class(engine: str) -> type[BaseModel]:
+    """The model of the engine's settings. Raises UserError for one that lets unknown keys pass or lacks a default."""
+    found: type[BaseModel] = getattr(engine_class(engine), "Params", BaseModel)
+    try:
+        strict = issubclass(found, RootModel) or found.model_config.get("extra") == "forbid"
+        found()
+    except (TypeError, ValidationError):
+        strict = False
+    if not strict:
+        raise UserError(
+            f"engine {engine} of {_package(_entry(engine))} has no pydantic model with a default for each setting and"
+            ' extra="forbid" as its Params: write one.'
+        )
+    return found
+
+
 def _known_engine(name: str) -> str:
-    known = get_args(EngineName)
+    known = engine_names()
     if name not in known and not re.fullmatch(re.escape(RUNG) + "[a-z0-9_]+", name):
         raise ValueError(f"engines are {', '.join(known)} and {RUNG}NAME for a rung of the profile's measure.ladder")
     return name
 
 
 Engines = Annotated[list[Annotated[str, AfterValidator(_known_engine)]], Field(min_length=1)]
-
-
-class BaselineParams(Section):
-    """How the notebook's baseline runs. `auto` is autocast to fp16 on CUDA and fp32 on a CPU.
-
-    The notebook's own `inference_mode` is `grad_mode: inference`; since PyTorch PR 165068 it disables autocast's
-    cache of casts, which would slow the baseline and flatter us, so profiles say `no_grad`.
-    """
-
-    precision: Literal["auto", "autocast", "half", "float32"]
-    grad_mode: Literal["no_grad", "inference"]
-    attention: Literal["sdpa", "eager"]
-    reorder_fix: bool
-
-
-class VariantParams(BaselineParams):
-    """The baseline with one thing changed, for its text alone (yardstick.py): also in what no profile may time."""
-
-    precision: Literal["auto", "autocast", "half", "bfloat16", "tf32", "float32", "float64"]  # type: ignore[assignment]
-
-
-class FusedParams(Section):
-    """How our engine runs. `precision: auto` is fp16 on CUDA and fp32 on a CPU.
-
-    `tune: auto` chooses launch configurations while loading, once, on a GPU and at a width that neither the repository
-    nor the user's cache knows; `never` takes the default there. It means nothing on a CPU.
-    `layers`: a decoder's layers in one launch on Hopper and newer, where they fit (`persistent`), or a chain of Triton
-    kernels; `auto` takes the first where it can. A CPU has neither.
-    """
-
-    precision: Literal["auto", "half", "float32"]
-    tune: Literal["auto", "never"]
-    layers: Literal["auto", "triton", "persistent"]
-
-
-class FusedFormatParams(Section):
-    """Our engine with the decoder's weights in 8 bits. `precision`: what it computes in, as engine fused's."""
-
-    precision: Literal["auto", "half", "float32"]
-
-
-class FusedBatchParams(Section):
-    """Our engine with many utterances at once. `precision`: as engine fused's. `slots`: how many utterances; `auto` is
-    as many as the GPU's memory holds, at most 128, and 4 on a CPU.
-    """
-
-    precision: Literal["auto", "half", "float32"]
-    slots: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
-
-
-class KernlParams(Section):
-    """How transformers' loop runs over our decoder. `auto` is fp16 on CUDA and fp32 on a CPU; `autocast` is the
-    notebook's own: fp32 weights under `torch.autocast(float16)`.
-    """
-
-    precision: Literal["auto", "autocast", "half", "float32"]
-
-
-class KernlUpstreamParams(Section):
-    """Genuine Kernl: `python` is its own environment's interpreter (`make kernl-env`), null where there is none."""
-
-    python: Annotated[str, Field(min_length=1)] | None
-
-
-class KernlPhantomParams(Section):
-    """Our decoder with Kernl's masking of cross-attention keys. `auto` is fp16 on CUDA and fp32 on a CPU."""
-
-    precision: Literal["auto", "half", "float32"]
-
-
-class CompiledParams(Section):
-    """transformers with its static cache and torch.compile. `auto` is fp16 on CUDA and fp32 on a CPU."""
-
-    precision: Literal["auto", "half", "float32"]
-
-
-class CTranslate2Params(Section):
-    """CTranslate2: the search ends once `num_beams` x `patience` hypotheses have."""
-
-    patience: Annotated[float, Field(ge=1, le=16)]
-
-
-def _whole_rungs(ladder: dict[str, list[Switch]]) -> dict[str, list[Switch]]:
-    seen: dict[frozenset[Switch], str] = {}
-    for name, on in ladder.items():
-        for number, switch in enumerate(SWITCHES[len(PLAIN_SWITCHES) :], len(PLAIN_SWITCHES)):
-            missing = [needed for needed in SWITCHES[:number] if needed not in on]
-            if switch in on and missing:
-                raise ValueError(f"rung {name} has {switch} without {missing[0]}, which it needs")
-        other = seen.setdefault(frozenset(on), name)
-        if other != name:
-            raise ValueError(f"rungs {other} and {name} are the same")
-    return ladder
-
-
-Ladder = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], list[Switch]], AfterValidator(_whole_rungs)
-]  # fmt: skip

@@ -1,35 +1,22 @@
 """The typed configuration: params.yaml says what to run, profiles/NAME.yaml says how, nothing else is read.
 
-Every profile is complete: no field has a default, so that a file shows all that was in force.
+A profile says what differs from the defaults, which stand here and in each engine's file. `complete` has them all.
 """
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from whisper_speedup.disk.files import write_text
 from whisper_speedup.errors import UserError
-from whisper_speedup.params.engines import (
-    BaselineParams,
-    CompiledParams,
-    CTranslate2Params,
-    Engines,
-    FusedBatchParams,
-    FusedFormatParams,
-    FusedParams,
-    KernlParams,
-    KernlPhantomParams,
-    KernlUpstreamParams,
-    Ladder,
-)
+from whisper_speedup.params.engines import BASELINE, Engines, section_of, sections, settings_class
 from whisper_speedup.params.languages import language_code
 from whisper_speedup.params.section import Section, read_section
 from whisper_speedup.params.sources import Bundled, Folder, Hub, LibriSpeech, Local, Samples, Synthetic
 
-BASELINE = "huggingface"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # of a profile
 
 
@@ -53,13 +40,13 @@ class GenerationParams(Section):
     and `task` are left out for English-only checkpoints, which take neither.
     """
 
-    num_beams: Annotated[int, Field(ge=1, le=16)]
-    max_length: Annotated[int, Field(ge=1, le=448)]
-    min_length: Annotated[int, Field(ge=0, le=448)]
-    length_penalty: Annotated[float, Field(ge=-10, le=10)]
-    early_stopping: bool | Literal["never"]
-    language: Annotated[str | None, BeforeValidator(_language)]
-    task: Literal["transcribe", "translate"] | None
+    num_beams: Annotated[int, Field(ge=1, le=16)] = 5
+    max_length: Annotated[int, Field(ge=1, le=448)] = 50
+    min_length: Annotated[int, Field(ge=0, le=448)] = 1
+    length_penalty: Annotated[float, Field(ge=-10, le=10)] = 1.0
+    early_stopping: bool | Literal["never"] = False
+    language: Annotated[str | None, BeforeValidator(_language)] = "en"
+    task: Literal["transcribe", "translate"] | None = "transcribe"
 
 
 def _no_variant_twice(variants: list[str]) -> list[str]:
@@ -79,10 +66,10 @@ class RoundsParams(Section):
     """Rounds in which the engines take turns: after each of `starts` starts of their processes `count` of them, over
     `clips` utterances, ordered by `seed`."""
 
-    starts: Annotated[int, Field(ge=1, le=100)]
-    count: Annotated[int, Field(ge=1, le=1000)]
-    clips: Annotated[int, Field(ge=1, le=1000)]
-    seed: Annotated[int, Field(ge=0)]
+    starts: Annotated[int, Field(ge=1, le=100)] = 4
+    count: Annotated[int, Field(ge=1, le=1000)] = 2
+    clips: Annotated[int, Field(ge=1, le=1000)] = 4
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 def _number_of_workers(value: Any) -> Any:
@@ -101,48 +88,50 @@ class MeasureParams(Section):
     `workers`: how many decode at the same time, each with a GPU of its own or its share of the processor's cores;
     `auto` is one a GPU, and 1 decodes in the stage's own process.
     `features`: where log-mel features are computed, outside the timed region: `cpu`, or `device`, the engine's.
-    `ladder`: rungs by name, each the parts of engine `fused` that it has switched on.
     `yardstick`: the variants of the baseline whose texts are compared with its own; null for none.
+    Any other key is an engine's, with its settings.
     """
 
-    device: Literal["auto", "cpu", "cuda"]
-    threads: Annotated[int, Field(ge=1, le=1024)] | None
-    warmup: Annotated[int, Field(ge=1, le=100)]
-    repeats: Annotated[int, Field(ge=1, le=1000)]
-    workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)]
-    features: FeaturesPlace
-    rounds: RoundsParams | None
-    baseline: BaselineParams
-    fused: FusedParams
-    fused_int8: FusedFormatParams
-    fused_fp8: FusedFormatParams
-    fused_batch: FusedBatchParams
-    kernl: KernlParams
-    kernl_upstream: KernlUpstreamParams
-    kernl_phantom: KernlPhantomParams
-    compiled: CompiledParams
-    ctranslate2: CTranslate2Params
-    ctranslate2_int8: CTranslate2Params
-    ladder: Ladder
-    yardstick: Annotated[list[Variant], Field(min_length=1), AfterValidator(_no_variant_twice)] | None
+    model_config = ConfigDict(extra="allow")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    warmup: Annotated[int, Field(ge=1, le=100)] = 1
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
+    workers: Annotated[int | Literal["auto"], BeforeValidator(_number_of_workers)] = 1
+    features: FeaturesPlace = "cpu"
+    rounds: RoundsParams | None = RoundsParams()
+    yardstick: Annotated[list[Variant], Field(min_length=1), AfterValidator(_no_variant_twice)] | None = None
+
+    @model_validator(mode="after")
+    def _engines(self) -> Self:
+        given = self.__pydantic_extra__ or {}
+        known: dict[str, Any] = {key: (settings_class(sections()[key]), ...) for key in given if key in sections()}
+        # A model of its own, so that its errors name the key, and a key of no engine is unknown.
+        given.update(create_model("Engines", __base__=Section, **known).model_validate(given))
+        return self
+
+    def of(self, engine: str) -> BaseModel:
+        """The engine's settings in force: the profile's, or its defaults. Raises UserError for an unknown engine."""
+        given: dict[str, BaseModel] = self.__pydantic_extra__ or {}
+        return given.get(section_of(engine)) or settings_class(engine)()
 
 
 class ReportParams(Section):
     """What the page says of itself. `max_differences` limits the cards, never the counts."""
 
-    title: Annotated[str, Field(min_length=1, max_length=200)]
-    max_differences: Annotated[int, Field(ge=1, le=10000)]
+    title: Annotated[str, Field(min_length=1, max_length=200)] = "Whisper, its baseline and its engines"
+    max_differences: Annotated[int, Field(ge=1, le=10000)] = 200
 
 
 class Profile(Section):
-    """profiles/NAME.yaml, complete. `engines`: what `make reproduce PROFILE=NAME` writes into params.yaml."""
+    """profiles/NAME.yaml. `engines`: what `make reproduce PROFILE=NAME` writes into params.yaml."""
 
-    engines: Engines
+    engines: Engines = Field(["fused"])
     data: Annotated[Samples | LibriSpeech | Folder, Field(discriminator="source")]
     model: Annotated[Bundled | Hub | Local | Synthetic, Field(discriminator="source")]
-    generation: GenerationParams
-    measure: MeasureParams
-    report: ReportParams
+    generation: GenerationParams = GenerationParams()
+    measure: MeasureParams = MeasureParams()
+    report: ReportParams = ReportParams()
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
@@ -164,6 +153,26 @@ def load_profile(name: str, folder: Path = Path("profiles")) -> Profile:
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
         raise UserError(f"there is no profile {name!r} in {folder}/: choose one of {known}, or write {path}.")
     return read_section(Profile, path)
+
+
+def complete(profile: Profile) -> Profile:
+    """With the settings of every engine that is installed: all that is in force."""
+    own = {key: getattr(profile.measure, key) for key in MeasureParams.model_fields}
+    engines = {key: profile.measure.of(name) for key, name in sections().items()}
+    return profile.model_copy(update={"measure": MeasureParams.model_validate(own | engines)})
+
+
+def as_yaml(content: object) -> str:
+    """As a file of profiles/ writes it, in the order of its keys."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=False)
+
+
+def write_complete(profile: Profile, engines: list[str], folder: Path) -> None:
+    """For dvc.yaml: `complete` to profile.yaml in `folder`; the settings of those that run to engines.yaml."""
+    content = complete(profile).model_dump(mode="json")
+    write_text(folder / "profile.yaml", as_yaml(content))
+    running = dict.fromkeys(section_of(engine) for engine in (BASELINE, *engines))
+    write_text(folder / "engines.yaml", as_yaml({key: content["measure"][key] for key in running}))
 
 
 def use_profile(name: str, path: Path = Path("params.yaml"), folder: Path = Path("profiles")) -> None:

@@ -13,7 +13,7 @@ from whisper_speedup.errors import UserError, detail, plain, shown
 
 
 class Section(BaseModel):
-    """Complete, and immutable."""
+    """Knows its keys, and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -53,7 +53,7 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         what = f"unknown key {place}: remove it or correct its spelling"
     elif first["type"] == "missing":
-        what = f"{place} is missing: add it (a profile is complete, null where nothing is meant)"
+        what = f"{place} is missing: add it"
     elif first["type"] == "union_tag_invalid":
         what = f"{place}.source is {shown(first['ctx']['tag'])}: choose one of {first['ctx']['expected_tags']}"
     elif first["type"] == "union_tag_not_found":

@@ -16,17 +16,17 @@ Revision = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 class Variations(Section):
     """Extra versions of every clip, beside the clip itself: white noise at these SNRs, and these speeds."""
 
-    noise_snr_db: list[Annotated[float, Field(ge=-20, le=80)]]
-    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]]
-    seed: Annotated[int, Field(ge=0)]
+    noise_snr_db: list[Annotated[float, Field(ge=-20, le=80)]] = Field([])
+    speeds: list[Annotated[float, Field(ge=0.5, le=2.0)]] = Field([])
+    seed: Annotated[int, Field(ge=0)] = 0
 
 
 class Samples(Section):
     """The real recordings that ship in samples/. `clips` limits them to these ids."""
 
     source: Literal["samples"]
-    clips: Annotated[list[str], Field(min_length=1)] | None
-    variations: Variations | None
+    clips: Annotated[list[str], Field(min_length=1)] | None = None
+    variations: Variations | None = None
 
 
 class LibriSpeech(Section):
@@ -36,9 +36,9 @@ class LibriSpeech(Section):
     dataset: str
     config: str
     split: str
-    revision: Revision | None
-    limit: Annotated[int, Field(ge=1)] | None
-    variations: Variations | None
+    revision: Revision | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    variations: Variations | None = None
 
 
 class Folder(Section):
@@ -46,8 +46,8 @@ class Folder(Section):
 
     source: Literal["folder"]
     path: str
-    limit: Annotated[int, Field(ge=1)] | None
-    variations: Variations | None
+    limit: Annotated[int, Field(ge=1)] | None = None
+    variations: Variations | None = None
 
 
 class Bundled(Section):
@@ -62,7 +62,7 @@ class Hub(Section):
 
     source: Literal["hub"]
     id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    revision: Revision | None
+    revision: Revision | None = None
 
 
 class Local(Section):
@@ -77,4 +77,4 @@ class Synthetic(Section):
 
     source: Literal["synthetic"]
     size: SyntheticSize
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)] = 0

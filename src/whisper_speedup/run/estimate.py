@@ -24,7 +24,6 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.hub import downloads, revisions
 from whisper_speedup.measure import device as devices
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params.engines import RUNG
 from whisper_speedup.params.profile import BASELINE, Profile
 from whisper_speedup.params.sources import Bundled, Hub, LibriSpeech, Local, Samples, Synthetic
 
@@ -185,13 +184,12 @@ def _width(profile: Profile, engine: str, on_gpu: bool) -> float:
         return WIDTHS["autocast"]
     if engine.startswith("ctranslate2"):
         return WIDTHS["int8" if engine.endswith("int8") else "half" if on_gpu else "float32"]
-    section = "baseline" if engine == BASELINE else "fused" if engine.startswith(RUNG) else engine
-    precision = getattr(profile.measure, section).precision
+    precision = getattr(profile.measure.of(engine), "precision", "auto")
     if precision == "auto":
         precision = ("autocast" if engine == BASELINE else "half") if on_gpu else "float32"
     if engine in ("fused_int8", "fused_fp8") and precision == "half":
         precision = "decoder in 8 bits"
-    return WIDTHS[precision]
+    return WIDTHS.get(precision, WIDTHS["float32"])
 
 
 def _time(folder: Path, name: str) -> str:

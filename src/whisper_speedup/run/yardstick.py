@@ -15,10 +15,10 @@ import torch
 from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.disk.files import read_json, sha256, write_json
 from whisper_speedup.engines import precision
+from whisper_speedup.engines.huggingface import BaselineParams, VariantParams
 from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import device as devices
 from whisper_speedup.measure.environment import fingerprint
-from whisper_speedup.params.engines import VariantParams
 from whisper_speedup.params.profile import BASELINE, MeasureParams, Profile
 from whisper_speedup.run.benchmark import decode
 from whisper_speedup.run.source import source_sha256
@@ -66,7 +66,7 @@ def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Pat
 
 def changed(profile: Profile, variant: str) -> Profile:
     """The profile with the baseline as `variant` has it, each utterance decoded once."""
-    baseline = profile.measure.baseline.model_dump()
+    baseline = profile.measure.of(BASELINE).model_dump()
     changes: Row = {"warmup": 1, "repeats": 1}
     if variant.startswith(THREADS):
         changes["threads"] = int(variant.removeprefix(THREADS))
@@ -80,7 +80,7 @@ def changed(profile: Profile, variant: str) -> Profile:
 
 def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str | None:
     """Why `variant` would say nothing on this device beside `again`, or could not run; None where it says something."""
-    on_gpu = device.type == "cuda"
+    on_gpu, baseline = device.type == "cuda", BaselineParams.model_validate(measure.of(BASELINE))
     if variant == "again":
         return None
     if variant.startswith(THREADS):
@@ -91,8 +91,8 @@ def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str |
             f"the baseline itself has {variant.removeprefix(THREADS)} here." if variant == THREADS + str(own) else None
         )
     if variant in ATTENTION:
-        return "that is the baseline's own attention." if variant == measure.baseline.attention else None
-    if variant == precision.resolve("baseline", measure.baseline.precision, device, on_gpu="autocast"):
+        return "that is the baseline's own attention." if variant == baseline.attention else None
+    if variant == precision.resolve("baseline", baseline.precision, device, on_gpu="autocast"):
         return "that is the baseline's own precision here."
     if variant == "tf32" and not on_gpu:
         return "TF32 is a GPU's."
@@ -107,7 +107,7 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
     return {
         "variant": variant,
         "generation": profile.generation.model_dump(),
-        "baseline": measure.baseline.model_dump(),
+        "baseline": measure.of(BASELINE).model_dump(),
         "device": measure.device,
         "threads": measure.threads,
         "features": measure.features,
