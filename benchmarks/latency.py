@@ -193,7 +193,9 @@ def child(arguments: argparse.Namespace) -> None:
     if device.type == "cpu":  # which knows fp32 alone
         chosen |= {key: "float32" for key in ("precision", "kernl") if key in chosen}
     measure = measure_params(device.type, tune="auto", ladder=LADDER, **chosen)
-    generation = generation_params(arguments.beams, arguments.tokens, min_length=448)
+    # With the prompt; more would make transformers warn, and optimize_model leave the call to it.
+    least = arguments.tokens + (2 if arguments.size.endswith(".en") else 4)
+    generation = generation_params(arguments.beams, arguments.tokens, min_length=least)
     precision = measure.of(engine_name).precision if engine_name in ("huggingface", "kernl") else None
     half = device.type == "cuda" and precision in (None, "auto", "half")
     if engine_name.startswith(RUNG) and "packed_weights" not in LADDER[engine_name.removeprefix(RUNG)]:

@@ -185,19 +185,25 @@ def test_nothing_changed_measures_nothing_again(project: Project) -> None:
     [
         (("generation", "num_beams"), 3, DECODED),
         pytest.param(("generation", "max_length"), 40, DECODED, marks=pytest.mark.slow),
-        (("measure", "repeats"), 2, TIMED),
+        pytest.param(("measure", "repeats"), 2, TIMED, marks=pytest.mark.slow),
         pytest.param(("measure", "features"), "device", DECODED, marks=pytest.mark.slow),
         (("measure", "rounds", "starts"), 3, ["environment", "rounds", "compare", "report"]),
-        (
+        pytest.param(
             ("measure", "baseline", "reorder_fix"),
             True,
             ["environment", "huggingface", "yardstick", "rounds", "compare", "report"],
+            marks=pytest.mark.slow,
         ),
-        (("measure", "yardstick"), ["again"], ["environment", "yardstick", "compare", "report"]),
+        pytest.param(
+            ("measure", "yardstick"),
+            ["again"],
+            ["environment", "yardstick", "compare", "report"],
+            marks=pytest.mark.slow,
+        ),
         (("measure", "fused", "precision"), "float32", FUSED),
         (("measure", "kernl", "precision"), "float32", ["environment"]),  # of an engine that is not asked for
         (("report", "title"), "Another title", ["environment", "report"]),
-        (("data", "clips"), ["cards-001"], ["data", *DECODED]),
+        pytest.param(("data", "clips"), ["cards-001"], ["data", *DECODED], marks=pytest.mark.slow),
         pytest.param(("model", "name"), "base", ["model", *DECODED], marks=pytest.mark.slow),
     ],
     ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
@@ -213,7 +219,7 @@ def test_a_setting_runs_what_reads_it(
     ("path", "expected"),
     [
         ("kernels/self_attention.py", FUSED),
-        ("kernels/new_kernel.py", FUSED),
+        pytest.param("kernels/new_kernel.py", FUSED, marks=pytest.mark.slow),
         pytest.param("fused/beam_search.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/states.py", FUSED, marks=pytest.mark.slow),
         pytest.param("optimize/new_store.py", FUSED, marks=pytest.mark.slow),
@@ -221,8 +227,8 @@ def test_a_setting_runs_what_reads_it(
         ("engines/new.py", ["profile", *FUSED]),
         pytest.param("engines/huggingface.py", ["profile", *DECODED], marks=pytest.mark.slow),
         pytest.param("engines/precision.py", ["profile", *DECODED], marks=pytest.mark.slow),
-        ("params/sources.py", ["environment", "profile"]),
-        ("run/benchmark.py", DECODED),
+        pytest.param("params/sources.py", ["environment", "profile"], marks=pytest.mark.slow),
+        pytest.param("run/benchmark.py", DECODED, marks=pytest.mark.slow),
         pytest.param("run/decoding.py", DECODED, marks=pytest.mark.slow),
         pytest.param("measure/device.py", DECODED, marks=pytest.mark.slow),
         pytest.param("checkpoints/prompt.py", ["model", *DECODED], marks=pytest.mark.slow),
@@ -231,7 +237,7 @@ def test_a_setting_runs_what_reads_it(
         pytest.param("run/order.py", DECODED, marks=pytest.mark.slow),
         ("report/template.html", ["environment", "report"]),
         pytest.param("compare/wer.py", ["environment", "compare", "report"], marks=pytest.mark.slow),
-        ("audio/folder.py", ["data", *DECODED]),
+        pytest.param("audio/folder.py", ["data", *DECODED], marks=pytest.mark.slow),
         pytest.param("checkpoints/synthetic.py", ["model", *DECODED], marks=pytest.mark.slow),
         # Made again, and found to be the same: nothing is measured again.
         pytest.param("hub/revisions.py", ["environment", "data", "model"], marks=pytest.mark.slow),
@@ -291,7 +297,7 @@ def test_another_machine_measures_again_and_the_first_ones_timings_come_back(pro
 
 @pytest.mark.parametrize(
     "stage",
-    ["data", "huggingface", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("fused", "compare", "report"))],
+    ["data", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("huggingface", "fused", "compare", "report"))],
 )
 def test_a_stage_that_failed_goes_on_once_its_input_is_mended(project: Project, stage: str) -> None:
     """Every stage is asked to run again, one of them fails, and after that none runs twice."""
