@@ -24,6 +24,7 @@ from whisper_speedup.checkpoints import synthetic
 from whisper_speedup.engines.huggingface import generate_arguments, prompt_tokens, quiet_transformers
 from whisper_speedup.fused.batch_decoder import BatchDecoder, BatchLaunch
 from whisper_speedup.fused.batch_encoder import BatchEncoder
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_weights import pack_device_weights
 from whisper_speedup.fused.encoder import Encoder
 from whisper_speedup.fused.settings import decoding_settings
@@ -216,12 +217,7 @@ def times_of_encoder(
 
 def captured(run: Callable[[], Any]) -> torch.cuda.CUDAGraph:
     """`run` as a graph."""
-    run()  # compiles
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
-    return graph
+    return capture(torch.device("cuda"), {"run": run})["run"]
 
 
 def milliseconds(run: Callable[[], Any], times: int) -> float:

@@ -19,6 +19,7 @@ from settings import generation_params
 from whisper_speedup.checkpoints import synthetic
 from whisper_speedup.checkpoints.prompt import prompt_tokens
 from whisper_speedup.engines.huggingface import generate_arguments, quiet_transformers
+from whisper_speedup.fused.capture import capture
 from whisper_speedup.fused.device_decoder import DeviceDecoder
 from whisper_speedup.fused.device_weights import pack_device_weights
 from whisper_speedup.fused.launch import load_launch_config
@@ -127,13 +128,8 @@ def graphs_of(decoder: DeviceDecoder) -> dict[str, torch.cuda.CUDAGraph]:
 
 
 def graph_of(work: Any) -> torch.cuda.CUDAGraph:
-    """What `work` launches, captured after one run of it."""
-    work()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    return graph
+    """What `work` launches, captured after two runs of it."""
+    return capture(torch.device("cuda"), {"work": work})["work"]
 
 
 def replay_ms(graphs: dict[str, torch.cuda.CUDAGraph], name: str, count: int = 45) -> float:
