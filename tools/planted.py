@@ -69,12 +69,10 @@ def read(tree: Path = ROOT) -> list[Fault]:
 def failing(tree: Path, paths: Iterable[str], fault: Fault | None = None) -> str | None:
     """The first test that fails in a copy of `tree`, with a fault or without; None when all pass. Raises UserError."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
-        copy = Path(folder) / "tree"
-
-        def ignored(at: str, names: list[str]) -> set[str]:
-            return {name for name in names if Path(at, name).relative_to(tree).as_posix() in LEFT_OUT}
-
-        shutil.copytree(tree, copy, symlinks=True, ignore=ignored)
+        copy, left_out = Path(folder) / "tree", {tree / name for name in LEFT_OUT}
+        shutil.copytree(
+            tree, copy, symlinks=True, ignore=lambda at, _: {p.name for p in left_out if p.parent == Path(at)}
+        )
         if fault is not None:
             (copy / SOURCE / fault.file).write_text(fault.changed(tree), encoding="utf-8")
         # Before what is installed, which is the tree itself: for the processes that tests start.
@@ -84,8 +82,8 @@ def failing(tree: Path, paths: Iterable[str], fault: Fault | None = None) -> str
     first = FAILED.search(done.stdout)
     if done.returncode not in (0, 1) or (done.returncode == 1) != (first is not None):
         where = f"{LIST}, line {fault.line}" if fault is not None else "without a fault"
-        said = " ".join((done.stdout + done.stderr).split())[-300:]
-        raise UserError(f"{where}: pytest {' '.join(command[8:])} ended with {done.returncode} ({said}): correct that.")
+        last = (done.stdout + done.stderr)[-300:]
+        raise UserError(f"{where}: pytest {' '.join(command[8:])} ended with {done.returncode} ({last}): correct that.")
     return first[1] if first is not None else None
 
 

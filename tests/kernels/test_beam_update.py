@@ -101,6 +101,29 @@ def test_small_shapes(
     check(device, settings, random_language(100 * seed + beams, VOCABULARY, 0.0), VOCABULARY, TILE, num_warps=4)
 
 
+def test_finished_hypotheses_of_one_score_keep_their_order_and_a_new_one_comes_after(device: torch.device) -> None:
+    beams, length = 3, len(PROMPT) + 1
+    state = BeamState(64, device)
+    state.reset(length)
+    state.scores[:beams] = torch.tensor([-1.0, -2.0, -3.0])
+    logits = torch.full((beams, VOCABULARY), -20.0)
+    logits[0, EOS], logits[:, 20] = 4.0, 3.0
+    left = [part.to(device) for part in tiles_of(logits, {6, 7}, 2 * beams, TILE)]
+    settings = (beams, beams, VOCABULARY, len(PROMPT), 20, EOS, 1.0, False)
+    before = {name: value.clone() for name, value in vars(state).items() if isinstance(value, torch.Tensor)}
+    beam_update(state, *left, *settings)  # into an empty pool: says which score the new one has, to the last bit
+    score = state.finished_scores[0].clone()
+    assert state.finished_tokens[0] == EOS
+    for name, value in before.items():
+        getattr(state, name).copy_(value)
+    state.finished_scores[:2], state.finished_lengths[:2] = score, 1
+    state.finished_tokens[:2], state.finished_parents[:2] = torch.tensor([11, 12]), torch.tensor([1, 2])
+    beam_update(state, *left, *settings)
+    assert state.finished_scores[:beams].tolist() == [float(score)] * beams
+    assert state.finished_tokens[:beams].tolist() == [11, 12, EOS]
+    assert state.finished_parents[:beams].tolist() == [1, 2, 0]
+
+
 def wide_language(seed: int, vocabulary: int, eos: int) -> Callable[[list[list[int]]], torch.Tensor]:
     """Logits that depend on the whole sequence, for a vocabulary too large for a table of pairs."""
 
