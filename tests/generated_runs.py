@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 from whisper_speedup.params.profile import BASELINE, Params, Profile
+from whisper_speedup.run.rows import Result, RunRecord
 
 GIB = 2**30
 SENTENCE = (
@@ -133,6 +135,12 @@ class GeneratedRuns:
         """Let `engine` give no output for utterance `number`."""
         row = self.results[engine][number]
         row.update(tokens=None, text=None, raw_text=None, score=None, seconds=None, truncated=None, error=why)
+
+    def run(self, engine: str) -> Run:
+        """As `compare` reads it."""
+        hashes = dict.fromkeys(("data_sha256", "weights_sha256", "model_sha256", "results_sha256"), "0" * 64)
+        about = RunRecord.model_validate({"profile": "example"} | hashes | self.about[engine])
+        return Run(engine, about, [Result.model_validate(row) for row in self.results[engine]])
 
     def write(self, root: Path, name: str = "example") -> Path:
         """Write root/build/NAME, with the hashes that belong to it; returns root/build. Paths are relative to root."""

@@ -11,7 +11,10 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.disk.records import Facts
+from whisper_speedup.measure.records import Memory, Reading
 from whisper_speedup.params.sources import Folder, Local
+from whisper_speedup.run.rows import Conditions, ModelName, RunRecord
 
 EOS, TIMESTAMPS, PROMPT = 256, 364, [257, 258, 360, 363]  # of folders.write_folder's layout
 # Ids of the 256 bytes; the letters of the texts below.
@@ -47,14 +50,16 @@ def _row(number: int, tokens: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _about(engine: str, build: Path) -> dict[str, Any]:
-    memory = dict.fromkeys(("allocated", "reserved", "max_allocated", "max_reserved")) | {"process_peak": 1}
-    return {
-        "engine": engine, "profile": "example", "settings": {"precision": "float32"}, "prompt": PROMPT,
-        "device": "cpu", "device_name": "a CPU", "dtype": "float32", "threads": 1, "warmup_s": 0.1, "load_s": 0.1,
-        "memory": memory, "environment": {}, "conditions": {}, "started": "2026-11-23T05:00:00+00:00",
-        "data_sha256": sha256(build / "data" / "manifest.jsonl"),
-        "weights_sha256": weights_sha256(read_json(build / "model.json")),
-        "model_sha256": model_sha256(read_json(build / "model.json")),
-        "results_sha256": sha256(build / "runs" / engine / "results.jsonl"),
-    }  # fmt: skip
+def _about(engine: str, build: Path) -> Facts:
+    model = read_json(build / "model.json")
+    return RunRecord(
+        engine=engine, profile="example", settings={"precision": "float32"}, prompt=PROMPT, device="cpu",
+        device_name="a CPU", dtype="float32", threads=1, load_s=0.1, warmup_s=0.1, decode_s=0.1, environment={},
+        memory=Memory(max_reserved=None, process_peak=1), started="2026-11-23T05:00:00+00:00", resumed_from=None,
+        conditions=Conditions(before=Reading(), after=Reading()),
+        model=ModelName(name="mine", trained=True, source="local", revision=None),
+        data_sha256=sha256(build / "data" / "manifest.jsonl"),
+        weights_sha256=weights_sha256(model),
+        model_sha256=model_sha256(model),
+        results_sha256=sha256(build / "runs" / engine / "results.jsonl"),
+    ).content()  # fmt: skip

@@ -1,8 +1,8 @@
 import pytest
 from generated_runs import generate
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare.differences import differing_rows, first_divergence
-from whisper_speedup.compare.runs import Result, Run, Utterance
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,8 @@ def test_first_divergence(a, b, position):
 
 
 def rows(made, normalise=str.lower):
-    manifest = [Utterance.model_validate(row) for row in made.manifest]
-    runs = {name: Run(name, {}, [Result.model_validate(row) for row in rows]) for name, rows in made.results.items()}
-    return differing_rows(manifest, runs["huggingface"], runs["fused"], normalise)
+    manifest = [Row.model_validate(row) for row in made.manifest]
+    return differing_rows(manifest, made.run("huggingface"), made.run("fused"), normalise)
 
 
 def test_equal_outputs_give_no_row():

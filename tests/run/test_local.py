@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from tests.checkpoints.folders import write_folder
-from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints import prepare as checkpoints
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.params.sources import Hub, Local
 from whisper_speedup.run import benchmark
-from whisper_speedup.run.decoding import Item
 from whisper_speedup.run.local import Clips, Recorded
+from whisper_speedup.run.messages import Item
 
 
 def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None:
     path = Path("build/p/data/manifest.jsonl")
-    row = manifest.read(path)[3]
+    row = read_manifest(path)[3]
     here = Clips(path, "cpu").open(Path("weights"), torch.device("cpu"))
     elsewhere = Clips(Path("/not/here/manifest.jsonl"), "cpu")
     assert not elsewhere.visible()
@@ -33,7 +33,7 @@ def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None
 
 def test_audio_that_cannot_be_sent_carries_its_reason(profile: Profile) -> None:
     path = Path("build/p/data/manifest.jsonl")
-    rows = manifest.read(path)
+    rows = read_manifest(path)
     broken = next(row for row in rows if row.error is not None)
     assert benchmark._with_audio(0, broken, path).row.error == broken.error
     assert rows[0].audio is not None

@@ -3,9 +3,11 @@
 from itertools import zip_longest
 from typing import Any
 
-from whisper_speedup.compare.runs import Result, Run, Utterance
+from whisper_speedup.audio.row import Row
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.compare.wer import Normaliser, character_errors, unspaced, word_errors
 from whisper_speedup.compare.writing import Unit
+from whisper_speedup.run.rows import Result
 
 
 def first_divergence(a: list[int], b: list[int]) -> int | None:
@@ -17,7 +19,7 @@ def first_divergence(a: list[int], b: list[int]) -> int | None:
 
 
 def differing_rows(
-    manifest: list[Utterance], baseline: Run, run: Run, normalise: Normaliser | None, unit: Unit = "word"
+    manifest: list[Row], baseline: Run, run: Run, normalise: Normaliser | None, unit: Unit = "word"
 ) -> list[dict[str, Any]]:
     """One row for each utterance that both decoded and whose text or tokens differ, in the manifest's order.
 
@@ -60,7 +62,7 @@ def _same(left: str, right: str, unit: Unit) -> bool:
 
 
 def _judged(
-    utterance: Utterance, ours: Result, theirs: Result, normalise: Normaliser | None, unit: Unit
+    utterance: Row, ours: Result, theirs: Result, normalise: Normaliser | None, unit: Unit
 ) -> dict[str, str | int | None]:
     """The normalised reference and how many errors each hypothesis has against it."""
     counters = {"word": word_errors} | ({"character": character_errors} if unit == "character" else {})

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from whisper_speedup.audio.row import Row as Utterance
 from whisper_speedup.compare.log_mel import picture
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.errors import UserError
@@ -27,7 +28,9 @@ def worst_first(row: Row) -> tuple[bool, int, int, float]:
     return row["same_text"], verdicts[row["verdict"]], -apart, -abs(row["gap"] or 0.0)
 
 
-def evidence(rows: Iterable[Row], manifest_path: Path, cap_bytes: int = CAP_BYTES) -> list[Row]:
+def evidence(
+    rows: Iterable[Row], utterances: Iterable[Utterance], manifest_path: Path, cap_bytes: int = CAP_BYTES
+) -> list[Row]:
     """A row of evidence.jsonl for each utterance in `rows` (of differences.jsonl), the worst first, up to the cap.
 
     `audio` and `log_mel` hold base64, null where the recording is not on this machine or the cap is reached; `left_out`
@@ -38,7 +41,7 @@ def evidence(rows: Iterable[Row], manifest_path: Path, cap_bytes: int = CAP_BYTE
     found: list[Row] = []
     left = cap_bytes
     ids = list(dict.fromkeys(row["id"] for row in sorted(rows, key=worst_first)))
-    by_id = {row.id: row for row in manifest.read(manifest_path)} if ids else {}
+    by_id = {utterance.id: utterance for utterance in utterances}
     for name in ids:
         row: Row = {"id": name, "audio": None, "log_mel": None, "left_out": None}
         try:

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare import statistics
-from whisper_speedup.compare.runs import Run, Utterance
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.compare.wer import WordErrors, character_errors, total, word_errors
 from whisper_speedup.compare.writing import Writing
 
@@ -15,7 +16,7 @@ Counts = dict[str, dict[str, ByUtterance]]
 UNITS = {"wer": "words", "cer": "characters"}
 
 
-def counts(manifest: list[Utterance], runs: list[Run], writing: Writing, judged: bool) -> Counts:
+def counts(manifest: list[Row], runs: list[Run], writing: Writing, judged: bool) -> Counts:
     """The errors of the decoded utterances that have a reference; none unless `judged`."""
     counters = {"wer": word_errors} | ({"cer": character_errors} if writing.unit == "character" else {})
     found: Counts = {key: {run.engine: {} for run in runs} for key in counters}

@@ -75,7 +75,6 @@ class _Reference:
         import torch
         from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
-        from whisper_speedup.audio import manifest
         from whisper_speedup.compare.judge import Judge, load
         from whisper_speedup.engines.huggingface import quiet_transformers
 
@@ -86,11 +85,11 @@ class _Reference:
         on_gpu = profile.measure.device != "cpu" and torch.cuda.is_available()
         self.device = "cuda" if on_gpu else "cpu"
         model = load(model_dir, torch.device(self.device))
-        self.judge = Judge(model, self.runs[BASELINE].about["prompt"], self.length_penalty)
+        self.judge = Judge(model, self.runs[BASELINE].about.prompt, self.length_penalty)
         self.extractor = WhisperFeatureExtractor.from_pretrained(model_dir)
         self.tokenizer = WhisperTokenizer.from_pretrained(model_dir)
         self.manifest_path = folder / "data" / "manifest.jsonl"
-        self.manifest = {row.id: row for row in manifest.read(self.manifest_path)}
+        self.manifest = {row.id: row for row in inputs.manifest}
         # Timestamps follow the no-timestamps token.
         last = getattr(self.judge.model.generation_config, "no_timestamps_token_id", None)
         self.timestamps = math.inf if last is None else last + 1

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 import yaml
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare import rates, statistics
 from whisper_speedup.compare.comparable import round_warnings, warnings
 from whisper_speedup.compare.differences import differing_rows
 from whisper_speedup.compare.evidence import evidence
 from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
-from whisper_speedup.compare.rounds import Rounds, against_rounds, read_rounds
-from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs, with_texts
+from whisper_speedup.compare.rounds import InRounds, Rounds, against_rounds, read_rounds
+from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, read_inputs, with_texts
 from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.writing import writing
@@ -49,6 +50,7 @@ def compare(
     if not written.english:
         metrics["normaliser"] = f"basic ({written.language or 'the language was detected for each utterance'})"
     comparisons: dict[str, Any] = {}
+    behind: dict[str, InRounds | None] = {}
     differences: list[dict[str, Any]] = []
     for run in inputs.runs:
         numbers = alone(inputs.manifest, run) | rates.rates(counted_errors, run.engine)
@@ -56,14 +58,15 @@ def compare(
             rows = differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
             pair, comparisons[run.engine] = against(baseline, run)
             comparisons[run.engine] |= rates.differences(counted_errors, baseline, run)
-            in_rounds, comparisons[run.engine]["rounds"] = against_rounds(rounds, baseline, run)
+            in_rounds, found = against_rounds(rounds, baseline, run)
+            behind[run.engine], comparisons[run.engine]["rounds"] = found, found and found.content()
             numbers |= pair | in_rounds
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
     for run in inputs.yardstick:
         metrics |= {f"{run.engine}.{key}": value for key, value in of_variant(baseline, run).items()}
         differences += differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
-    notes += round_warnings(inputs.runs, rounds, {name: pair["rounds"] for name, pair in comparisons.items()})
+    notes += round_warnings(inputs.runs, rounds, behind)
     differences, rescored = rescore(differences, inputs, profile, build / profile_name)
     for run in [*inputs.runs[1:], *inputs.yardstick]:
         rows = [row for row in differences if row["engine"] == run.engine]
@@ -74,7 +77,7 @@ def compare(
     write_jsonl(folder / "differences.jsonl", differences)
     manifest_path = build / profile_name / "data" / "manifest.jsonl"
     of_engines = [row for row in differences if row["engine"] in engines]
-    write_jsonl(folder / "evidence.jsonl", evidence(of_engines, manifest_path))
+    write_jsonl(folder / "evidence.jsonl", evidence(of_engines, inputs.manifest, manifest_path))
     latency = _latency(inputs)
     write_jsonl(folder / "latency.jsonl", latency)
     write_text(folder / "utterances.csv", utterances_csv(latency, engines))
@@ -88,13 +91,11 @@ def _about(rounds: Rounds | None) -> dict[str, Any] | None:
     """rounds.json without what the runs say already."""
     if rounds is None:
         return None
-    engines = {
-        engine: {key: told.get(key) for key in ("conditions", "waiting", "memory", "load_s", "warmup_s")}
-        for engine, told in rounds.about["engines"].items()
-    }
-    return {key: rounds.about.get(key) for key in ("rounds", "clips", "started", "seconds", "left_out")} | {
-        "engines": engines
-    }
+    said_already = {"settings", "dtype", "prompt", "device", "threads", "environment"}
+    return rounds.about.model_dump(
+        exclude_unset=True,
+        exclude={"profile": True, "data_sha256": True, "weights_sha256": True, "engines": {"__all__": said_already}},
+    )
 
 
 def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
     return "".join(",".join(line) + "\n" for line in lines)
 
 
-def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
+def alone(manifest: list[Row], run: Run) -> dict[str, Any]:
     """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure.
 
     Of a batched run, `total_s` is the set's seconds (of all workers) and not the utterances' sum, for they overlap.
@@ -147,7 +148,6 @@ def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
     many = batched(run)
     total_s = (set_seconds(run) if many else float(seconds.sum())) if decoded else None
     fitted = None if many else statistics.line(tokens, seconds)
-    memory = run.about["memory"]
     device = [s for _, row in decoded if (s := row.device_median_s) is not None]
     return {
         "total_s": total_s,
@@ -156,9 +156,9 @@ def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
         "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
         "rtfx": float(audio_s / total_s) if total_s else None,
         "token_s": fitted[0] if fitted else None,
-        "warmup_s": run.about["warmup_s"],
-        "peak_reserved_bytes": memory["max_reserved"],
-        "process_peak_bytes": memory["process_peak"],
+        "warmup_s": run.about.warmup_s,
+        "peak_reserved_bytes": run.about.memory.max_reserved,
+        "process_peak_bytes": run.about.memory.process_peak,
         "energy_per_audio_hour_wh": _energy(run),
         "truncated": sum(bool(row.truncated) for _, row in decoded),
         "failed": len(manifest) - len(decoded),
@@ -171,8 +171,8 @@ def _energy(run: Run) -> float | None:
 
     Joules for a second of audio and watt-hours for an hour of it are one number: both units are 3600 times as large.
     """
-    used = run.about.get("energy")
-    return used["joules"] / used["audio_s"] if used and used["audio_s"] else None
+    used = run.about.energy
+    return used.joules / used.audio_s if used and used.audio_s else None
 
 
 def against(baseline: Run, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -241,13 +241,11 @@ def _context(
 ) -> dict[str, Any]:
     """Everything else that the page says: no path of this machine, nothing that another file already holds."""
     content = profile.model_dump(mode="json")
-    environment = inputs.runs[0].about.get("environment")
+    environment = inputs.runs[0].about.environment
     runs = {}
     for run in inputs.runs:
-        about = {key: value for key, value in run.about.items() if key not in ("environment", "model")}
-        if run.about.get("environment") != environment:
-            about["environment"] = run.about.get("environment")
-        runs[run.engine] = about
+        known = {"model", "environment"} if run.about.environment == environment else {"model"}
+        runs[run.engine] = run.about.model_dump(exclude_unset=True, exclude=known)
     return {
         "format": FORMAT,
         "profile": {

@@ -50,7 +50,7 @@ def writing(inputs: Inputs, generation: GenerationParams, judged: bool, notes: l
     folder is gone.
     """
     model_dir = Path(inputs.model["path"])
-    language = language_of(model_dir, inputs.runs[0].about.get("prompt") or [], generation)
+    language = language_of(model_dir, inputs.runs[0].about.prompt, generation)
     if language == "en":
         return _english(model_dir, generation, judged, notes)
     if language is None:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import psutil
 
 from whisper_speedup.audio import librispeech
-from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.folder import open_folder
+from whisper_speedup.audio.row import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.checkpoints import hub, sizes
 from whisper_speedup.disk.files import read_json

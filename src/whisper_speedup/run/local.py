@@ -10,7 +10,9 @@ import torch
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import FeaturesPlace
 from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
-from whisper_speedup.run.decoding import FeaturesOf, Item
+from whisper_speedup.run.decoding import FeaturesOf
+from whisper_speedup.run.job import Source
+from whisper_speedup.run.messages import Item
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,24 @@ class Clips:
             return features_on(device, audio, extractor, self.features)
 
         return features_of
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The features of a few clips, all made before the engine loads: a turn is decoding and nothing else."""
+
+    source: Source
+    items: list[Item]
+
+    def visible(self) -> bool:
+        """As the source."""
+        return self.source.visible()
+
+    def open(self, model_dir: Path, device: torch.device) -> FeaturesOf:
+        """Features that stay on the device. Raises UserError for a clip that cannot be read."""
+        features_of = self.source.open(model_dir, device)
+        kept = {item.at: features_of(item) for item in self.items}
+        return lambda item: kept[item.at]
 
 
 @dataclass(frozen=True)

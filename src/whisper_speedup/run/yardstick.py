@@ -21,6 +21,7 @@ from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params.engines import VariantParams
 from whisper_speedup.params.profile import BASELINE, MeasureParams, Profile
 from whisper_speedup.run.benchmark import decode
+from whisper_speedup.run.rows import Variants
 from whisper_speedup.run.source import source_sha256
 
 Row = dict[str, Any]
@@ -49,7 +50,7 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
         else:
             _in_a_process(profile_name, variant)
     left_out = {variant: reason for variant, reason in reasons.items() if reason is not None}
-    write_json(folder / "variants.json", {"decoded": decoded, "left_out": left_out})
+    write_json(folder / "variants.json", Variants(decoded=decoded, left_out=left_out).content())
     return folder
 
 
