@@ -165,7 +165,7 @@ def stages_before(run: str, model: Path, arguments: argparse.Namespace) -> None:
     Path("profiles", f"{run}.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     data = Folder(source="folder", path=run, limit=None, variations=None)
     manifest.prepare(data, Path("build", run, "data"))
-    write_json(Path("build", run, "model.json"), prepare(Local(source="local", path=str(model))))
+    write_json(Path("build", run, "model.json"), prepare(Local(source="local", path=str(model))).content())
 
 
 def break_later(bad: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.checkpoints.identity import Checkpoint
 from whisper_speedup.compare.runs import Run
 from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 from whisper_speedup.params.profile import BASELINE, Params, Profile
@@ -154,8 +154,8 @@ class GeneratedRuns:
             about = {
                 "profile": name,
                 "data_sha256": sha256(build / "data" / "manifest.jsonl"),
-                "weights_sha256": weights_sha256(self.model),
-                "model_sha256": model_sha256(self.model),
+                "weights_sha256": Checkpoint.model_validate(self.model).weights_sha256,
+                "model_sha256": Checkpoint.model_validate(self.model).model_sha256,
             } | self.about[engine]
             write_jsonl(build / "runs" / engine / "results.jsonl", rows)
             about = {"results_sha256": sha256(build / "runs" / engine / "results.jsonl")} | about

@@ -169,7 +169,7 @@ def _model(parsed: argparse.Namespace) -> None:
 
     name, profile = _load(parsed)
     with _alone(name, "model"):
-        write_json(BUILD / name / "model.json", prepare(profile.model))
+        write_json(BUILD / name / "model.json", prepare(profile.model).content())
 
 
 def _decode(parsed: argparse.Namespace) -> None:

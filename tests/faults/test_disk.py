@@ -68,7 +68,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
 
 def stages_before(build: Path) -> None:
     manifest.prepare(Folder(source="folder", path="mine", limit=None, variations=None), build / "p" / "data")
-    write_json(build / "p" / "model.json", prepare.prepare(Local(source="local", path="weights")))
+    write_json(build / "p" / "model.json", prepare.prepare(Local(source="local", path="weights")).content())
 
 
 class Talkative(Deaf):

@@ -73,7 +73,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     data = Folder(source="folder", path="mine", limit=None, variations=None)
     manifest.prepare(data, Path("build/p/data"))
     write_folder(Path("weights"))
-    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
+    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
     content = yaml.safe_load(BUNDLED.read_text())
     content["measure"] |= {"device": "cpu", "threads": 1, "warmup": 5, "repeats": 3}
     return Profile.model_validate(content)

@@ -1,6 +1,5 @@
 """Speech and weights for a worker that sees the driver's files, and for one that does not."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import torch
 from tests.checkpoints.folders import write_folder
 from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints import prepare as checkpoints
+from whisper_speedup.checkpoints.identity import Checkpoint, read_checkpoint
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.params.sources import Hub, Local
@@ -43,9 +43,8 @@ def test_audio_that_cannot_be_sent_carries_its_reason(profile: Profile) -> None:
     assert "does not exist" in sent.row.error
 
 
-def told() -> dict[str, object]:
-    content: dict[str, object] = json.loads(Path("build/p/model.json").read_text())
-    return content
+def told() -> Checkpoint:
+    return read_checkpoint(Path("build/p/model.json"))
 
 
 def test_weights_that_are_seen_are_checked(profile: Profile) -> None:
@@ -66,15 +65,15 @@ def test_weights_are_brought_at_the_drivers_revision_and_checked(
 ) -> None:
     asked: list[object] = []
 
-    def prepare(model: Hub, folder: Path) -> dict[str, object]:
+    def prepare(model: Hub, folder: Path) -> Checkpoint:
         asked.append((model.revision, folder))
-        return {"path": str(brought)}
+        return told().but(path=str(brought))
 
     monkeypatch.setattr(checkpoints, "prepare", prepare)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     brought = Path("weights").absolute()
     hub = Hub(source="hub", id="openai/whisper-tiny", revision=None)
-    content = told() | {"revision": "a" * 40}
+    content = told().but(revision="a" * 40)
     assert Recorded(hub, content, Path("/not/here")).folder() == brought
     assert asked == [("a" * 40, tmp_path / "cache/whisper-speedup/models")]
     brought = tmp_path / "others"

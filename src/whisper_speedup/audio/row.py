@@ -5,8 +5,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, model_validator
 
-from whisper_speedup.disk.files import read_jsonl
-from whisper_speedup.disk.records import Record, checked
+from whisper_speedup.disk.records import Record, read_records
 from whisper_speedup.errors import UserError, shown
 
 SAMPLING_RATE = 16_000
@@ -45,7 +44,7 @@ def read_manifest(path: Path) -> list[Row]:
 
     index.py reads a manifest of any length row by row.
     """
-    rows = [checked(Row, content, path, number) for number, content in enumerate(read_jsonl(path), 1)]
+    rows = read_records(Row, path)
     name, count = Counter(row.id for row in rows).most_common(1)[0] if rows else ("", 0)
     if count > 1:
         raise UserError(f"{path} has {count} rows with the id {shown(name)}: delete it and run dvc repro.")

@@ -59,7 +59,7 @@ def read_rounds(folder: Path, inputs: Inputs, profile_name: str) -> Rounds | Non
         return None
     if about.data_sha256 != inputs.data_sha256:
         raise UserError(f"{folder} was made from other data than the manifest of {profile_name}: {again}")
-    if about.weights_sha256 != inputs.weights_sha256:
+    if about.weights_sha256 != inputs.model.weights_sha256:
         raise UserError(f"{folder} was made with other weights than model.json of {profile_name}: {again}")
     return Rounds(about, _seconds(folder / "rounds.jsonl", about, about.rounds, again))
 

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from whisper_speedup.audio.row import Row, read_manifest
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.disk.files import read_json, read_jsonl, sha256
-from whisper_speedup.disk.records import checked, read_record
+from whisper_speedup.checkpoints.identity import Checkpoint, read_checkpoint
+from whisper_speedup.disk.files import read_json, sha256
+from whisper_speedup.disk.records import checked, read_record, read_records
 from whisper_speedup.errors import UserError, plain
 from whisper_speedup.run.rows import LeftOut, Result, RunRecord, Variants
 
@@ -30,8 +29,7 @@ class Inputs:
 
     manifest: list[Row]
     data_sha256: str
-    model: Any
-    weights_sha256: str
+    model: Checkpoint
     runs: list[Run]  # the baseline first
     left_out: dict[str, str] = field(default_factory=dict)  # engines that this machine cannot run, and why
     yardstick: list[Run] = field(default_factory=list)  # variants of the baseline
@@ -48,10 +46,10 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
     manifest = read_manifest(manifest_path)
     if not manifest:
         raise UserError(f"{manifest_path} lists no utterance: run dvc repro to make it again.")
-    model = read_json(build / "model.json")
-    digest, weights = sha256(manifest_path), weights_sha256(model)
+    model = read_checkpoint(build / "model.json")
+    digest = sha256(manifest_path)
     read = [_read_run(build / "runs" / engine, engine) for engine in engines]
-    made_with = {"data_sha256": digest, "weights_sha256": weights, "model_sha256": model_sha256(model)}
+    made_with = {"data_sha256": digest, "weights_sha256": model.weights_sha256, "model_sha256": model.model_sha256}
     left_out = {run.engine: run.left_out for run in read if isinstance(run, LeftOut)}
     runs = [run for run in read if isinstance(run, Run)]
     for run in runs:
@@ -66,7 +64,7 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
     yardstick = [run for run in found if isinstance(run, Run)]  # the baseline never leaves itself out
     for run in yardstick:
         _check(run, engines[0], manifest, made_with, profile_name)
-    return Inputs(manifest, digest, model, weights, runs, left_out, yardstick, nothing)
+    return Inputs(manifest, digest, model, runs, left_out, yardstick, nothing)
 
 
 def with_texts(inputs: Inputs, normalise: Callable[[str], str]) -> Inputs:
@@ -89,7 +87,7 @@ def _read_run(folder: Path, engine: str) -> Run | LeftOut:
                 f"{folder / name} does not exist, so {engine} has no run to compare: run dvc repro to make it."
             )
     path = folder / "results.jsonl"
-    results = [checked(Result, row, path, number) for number, row in enumerate(read_jsonl(path), 1)]
+    results = read_records(Result, path)
     for row in results:
         if row.error is None and (row.tokens is None or row.text is None or not row.seconds or min(row.seconds) <= 0):
             raise UserError(

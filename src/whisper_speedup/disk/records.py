@@ -5,7 +5,7 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from whisper_speedup.disk.files import read_json
+from whisper_speedup.disk.files import read_json, read_jsonl
 from whisper_speedup.errors import UserError
 
 Facts = dict[str, JsonValue]  # shown by name and not interpreted: an engine's settings, a machine's environment
@@ -43,6 +43,11 @@ def checked(kind: type[T], content: object, path: Path, row: int | None = None) 
         raise UserError(
             f"{where}: {place} is not what this version writes ({why}): delete the file and run dvc repro."
         ) from None
+
+
+def read_records(kind: type[T], path: Path) -> list[T]:
+    """A file of JSON lines. Raises UserError."""
+    return [checked(kind, row, path, number) for number, row in enumerate(read_jsonl(path), 1)]
 
 
 def read_record(kind: type[T], path: Path) -> T:

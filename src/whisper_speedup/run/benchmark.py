@@ -15,9 +15,9 @@ from pathlib import Path
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.index import Index
 from whisper_speedup.audio.row import Row
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.checkpoints.prepare import checked_folder
-from whisper_speedup.disk.files import read_json, sha256, write_bytes, write_json, write_jsonl
+from whisper_speedup.checkpoints.identity import read_checkpoint
+from whisper_speedup.checkpoints.prepare import check_files
+from whisper_speedup.disk.files import sha256, write_bytes, write_json, write_jsonl
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.create import create
@@ -31,7 +31,7 @@ from whisper_speedup.run.job import Job
 from whisper_speedup.run.local import Checked, Clips, Recorded
 from whisper_speedup.run.messages import Decoded, Item, Loaded, Rows
 from whisper_speedup.run.partial import Partial, one_sentence
-from whisper_speedup.run.rows import LeftOut, ModelName, PartialKey, RunRecord, Session, Throughput
+from whisper_speedup.run.rows import LeftOut, PartialKey, RunRecord, Session, Throughput
 from whisper_speedup.run.source import source_sha256, stage_of
 from whisper_speedup.run.waiting import Waiting
 from whisper_speedup.run.worker import BREAKDOWN
@@ -68,13 +68,13 @@ def _decode(
 ) -> Path:
     manifest_path = folder / "data" / "manifest.jsonl"
     index = Index(manifest_path)
-    model = read_json(folder / "model.json")
-    model_dir = checked_folder(folder / "model.json")
+    model = read_checkpoint(folder / "model.json")
+    model_dir = check_files(model, Path(model.path), str(folder / "model.json"))
     measure = profile.measure
     belongs = {
         "data_sha256": sha256(manifest_path),
-        "weights_sha256": weights_sha256(model),
-        "model_sha256": model_sha256(model),
+        "weights_sha256": model.weights_sha256,
+        "model_sha256": model.model_sha256,
     }
 
     def items(numbers: list[int], with_audio: bool) -> list[Item]:
@@ -132,7 +132,7 @@ def _decode(
                 **dict(loaded.own),
                 **made_with,
                 **finished.measured.given(),
-                model=ModelName(**{key: model.get(key) for key in ModelName.model_fields}),
+                model=model.model_dump(include={"name", "trained", "source", "revision"}),
                 profile=profile_name,
                 device_name=loaded.device_name,
                 load_s=loaded.load_s,

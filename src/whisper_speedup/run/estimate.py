@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
@@ -34,7 +34,6 @@ CLIP_BYTES = 2 * SAMPLING_RATE * WINDOW_S  # 16-bit samples; FLAC takes less
 WIDTHS = {
     "float64": 8, "float32": 4, "tf32": 4, "half": 2, "bfloat16": 2, "autocast": 6, "int8": 1, "decoder in 8 bits": 1.5,
 }  # fmt: skip
-Row = dict[str, Any]
 
 
 class Need(NamedTuple):

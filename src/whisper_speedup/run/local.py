@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from whisper_speedup.checkpoints.identity import Checkpoint
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import FeaturesPlace
 from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
@@ -85,7 +85,7 @@ class Recorded:
     visible here, else brought here as the model stage does (`model` says from where). Their hashes are checked."""
 
     model: Bundled | Hub | Local | Synthetic
-    told: dict[str, Any]
+    told: Checkpoint
     path: Path
 
     def folder(self) -> Path:
@@ -101,9 +101,9 @@ class Recorded:
             )
         model = self.model
         if isinstance(model, Hub):
-            model = model.model_copy(update={"revision": self.told["revision"]})
+            model = model.model_copy(update={"revision": self.told.revision})
         brought = prepare(model, _cache())
-        return check_files(self.told, Path(brought["path"]), "the driver's model.json")
+        return check_files(self.told, Path(brought.path), "the driver's model.json")
 
 
 def _cache() -> Path:

@@ -25,7 +25,7 @@ class Processes:
     def __init__(self, jobs: Sequence[Job], gpus: Sequence[str] = ()) -> None:
         self.jobs, self.gpus = jobs, gpus
         self.context = multiprocessing.get_context("spawn")
-        self.workers: dict[int, Connection] = {}
+        self.workers: dict[int, Connection[list[Item], Said]] = {}
         self.processes: dict[int, SpawnProcess] = {}
         self.old: list[SpawnProcess] = []  # processes that have said their last word
 
@@ -97,7 +97,7 @@ class _DriverGone(Exception):
     """Nobody is at the other end of the connection. Not the connection's own error, which an engine may raise too."""
 
 
-def serve(job: Job, connection: Connection, gpu: str | None) -> None:
+def serve(job: Job, connection: "Connection[Said, list[Item]]", gpu: str | None) -> None:
     """A worker's process, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the driver handles it
     if gpu is not None:

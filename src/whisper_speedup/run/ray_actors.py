@@ -11,12 +11,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from whisper_speedup.errors import UserError
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.messages import LAST, Asks, Bug, Failed, Item, Lost, Said, end_of
 from whisper_speedup.run.worker import work
+
+if TYPE_CHECKING:
+    from ray import ObjectRefGenerator
+    from ray.actor import ActorHandle
 
 PACKAGE = Path(__file__).parents[1]
 WANTED = "the cluster's machines need this project's dependencies, in the versions that are installed here"
@@ -85,8 +90,8 @@ class RayActors:
                 f"no Ray cluster answers at {address} ({first.rstrip('.')}): correct --ray-address, or start one with"
                 " ray start --head."
             ) from None
-        self.actors: dict[int, Any] = {}
-        self.streams: dict[Any, int] = {}
+        self.actors: dict[int, ActorHandle] = {}
+        self.streams: dict[ObjectRefGenerator, int] = {}
         self.jobs: Sequence[Job] = ()  # set before the first worker starts
         try:
             machines = sum(node["Alive"] for node in self.ray.nodes())
@@ -131,7 +136,7 @@ class RayActors:
         self.actors, self.streams = {}, {}
         self.ray.shutdown()
 
-    def _group(self, stream: Any) -> list[Said]:
+    def _group(self, stream: "ObjectRefGenerator") -> list[Said]:
         try:
             return self.ray.get(next(stream))
         except self.ray.exceptions.RayTaskError as error:
@@ -143,7 +148,7 @@ class RayActors:
             return [Lost(f"its Ray actor is gone ({lines[0].rstrip('.:') if lines else type(error).__name__}).")]
 
 
-def _ray() -> Any:
+def _ray() -> ModuleType:
     try:
         import ray
     except ImportError:

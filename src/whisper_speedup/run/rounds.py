@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from whisper_speedup.audio.row import read_manifest
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import read_checkpoint
 from whisper_speedup.checkpoints.prepare import checked_folder
-from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 from whisper_speedup.disk.progress import track
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import EngineLost, LeftOutError, NoRoomError, UserError, say
@@ -64,7 +64,7 @@ def run(profile: Profile, profile_name: str, params: Params, build: Path = Path(
         turns, told, left_out = take_turns([replace(job, engine=engine) for engine in engines], asked)
         about = about.but(
             data_sha256=sha256(manifest_path),
-            weights_sha256=weights_sha256(read_json(folder / "model.json")),
+            weights_sha256=read_checkpoint(folder / "model.json").weights_sha256,
             clips=[item.row.id for item in chosen],
             started=started,
             seconds=time.perf_counter() - begin,

@@ -1,6 +1,6 @@
 """The records that decoding leaves for `compare`: results.jsonl, run.json, rounds.jsonl and rounds.json.
 
-The manifest's row is audio/row.py's, model.json checkpoints/record.py's, and what is measured measure/records.py's:
+The manifest's row is audio/row.py's, model.json checkpoints/identity.py's, and what is measured measure/records.py's:
 each below this folder, for they write it.
 """
 
@@ -83,15 +83,6 @@ class WorkerFigures(Record):
     lost: str | None
 
 
-class ModelName(Record):
-    """model.json, as far as run.json repeats it."""
-
-    name: str | None
-    trained: bool | None
-    source: str | None
-    revision: str | None
-
-
 class Setup(Record):
     """How an engine runs, and on what. `prompt` has None where the language is detected."""
 
@@ -150,7 +141,7 @@ class PartialKey(MadeWith):
 class RunRecord(MadeWith, Measured):
     """run.json."""
 
-    model: ModelName
+    model: Facts
     profile: str
     device_name: str | None
     load_s: float

@@ -8,12 +8,12 @@ is from itself. Each variant is decoded as the baseline is, in a process of its 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import read_checkpoint
 from whisper_speedup.disk.files import read_json, sha256, write_json
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.engines import precision
 from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import device as devices
@@ -24,7 +24,6 @@ from whisper_speedup.run.benchmark import decode
 from whisper_speedup.run.rows import Variants
 from whisper_speedup.run.source import source_sha256
 
-Row = dict[str, Any]
 ATTENTION = ("eager", "sdpa")
 THREADS = "threads_"
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16 products
@@ -68,7 +67,7 @@ def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Pat
 def changed(profile: Profile, variant: str) -> Profile:
     """The profile with the baseline as `variant` has it, each utterance decoded once."""
     baseline = profile.measure.baseline.model_dump()
-    changes: Row = {"warmup": 1, "repeats": 1}
+    changes: dict[str, object] = {"warmup": 1, "repeats": 1}
     if variant.startswith(THREADS):
         changes["threads"] = int(variant.removeprefix(THREADS))
     elif variant in ATTENTION:
@@ -102,7 +101,7 @@ def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str |
     return None
 
 
-def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> Row:
+def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> Facts:
     """All that a variant's texts depend on."""
     folder, measure = build / profile_name, changed(profile, variant).measure
     return {
@@ -114,12 +113,12 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
         "features": measure.features,
         "environment": fingerprint(),
         "data_sha256": sha256(folder / "data" / "manifest.jsonl"),
-        "weights_sha256": weights_sha256(read_json(folder / "model.json")),
+        "weights_sha256": read_checkpoint(folder / "model.json").weights_sha256,
         "source_sha256": source_sha256("yardstick"),
     }
 
 
-def _kept(folder: Path, made: Row) -> bool:
+def _kept(folder: Path, made: Facts) -> bool:
     path = folder / "made_for.json"
     return path.is_file() and read_json(path) == made
 
