@@ -39,14 +39,9 @@ def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> 
     if revision is not None:
         revisions.confirm(name, "model", revision, {file.name: file.sha256 for file in files})
     return Checkpoint(
-        source=model.source,
-        name=name,
-        revision=revision,
-        path=str(_relative(path)),
-        trained=not isinstance(model, Synthetic),
-        parameters=parameters,
-        files=files,
-    )
+        source=model.source, name=name, revision=revision, path=str(_relative(path)),
+        trained=not isinstance(model, Synthetic), parameters=parameters, files=files,
+    )  # fmt: skip
 
 
 def checked_folder(model_json: Path) -> Path:

@@ -80,23 +80,15 @@ def differing_rows(
         if position is None and same:
             continue
         row = Difference(
-            engine=run.engine,
-            id=utterance.id,
-            duration_s=utterance.duration_s,
-            same_text=same,
-            reference=utterance.reference,
-            baseline_text=theirs.text,
-            text=ours.text,
-            baseline_raw_text=theirs.raw_text,
-            raw_text=ours.raw_text,
-            baseline_tokens=theirs.tokens or [],
-            tokens=ours.tokens or [],
-            first_divergence=position,
+            engine=run.engine, id=utterance.id, duration_s=utterance.duration_s, same_text=same,
+            reference=utterance.reference, baseline_text=theirs.text, text=ours.text,
+            baseline_raw_text=theirs.raw_text, raw_text=ours.raw_text, baseline_tokens=theirs.tokens or [],
+            tokens=ours.tokens or [], first_divergence=position,
             words_apart=word_errors(theirs.text or "", ours.text or "").errors,
             scores={"baseline": theirs.score, run.engine: ours.score},
             truncated={"baseline": theirs.truncated, run.engine: ours.truncated},
             **_judged(utterance, ours, theirs, normalise, unit),
-        )
+        )  # fmt: skip
         if unit == "character":
             row = row.but(characters_apart=character_errors(theirs.text or "", ours.text or "").errors)
         rows.append(row)

@@ -87,13 +87,9 @@ def against_rounds(rounds: Rounds | None, baseline: Run, run: Run) -> tuple[dict
         "speedup_rounds_low": interval[0] if interval else None,
         "speedup_rounds_high": interval[1] if interval else None,
     }, InRounds(
-        clips=len(clips),
-        baseline_s=before.tolist(),
-        engine_s=after.tolist(),
-        speedups=(before / after).tolist(),
-        interval=interval,
-        whole_set=_whole_set(baseline, run, clips),
-    )
+        clips=len(clips), baseline_s=before.tolist(), engine_s=after.tolist(), speedups=(before / after).tolist(),
+        interval=interval, whole_set=_whole_set(baseline, run, clips),
+    )  # fmt: skip
 
 
 def _whole_set(baseline: Run, run: Run, clips: set[str]) -> float | None:

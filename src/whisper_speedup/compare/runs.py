@@ -10,8 +10,9 @@ from whisper_speedup.disk.files import read_json, sha256
 from whisper_speedup.disk.records import checked, read_record, read_records
 from whisper_speedup.errors import UserError, plain
 from whisper_speedup.run.rows import LeftOut, Result, RunRecord, Variants
+from whisper_speedup.run.source import Stage
 
-YARDSTICK = "yardstick."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
+YARDSTICK = f"{Stage.YARDSTICK}."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
         raise UserError(
             f"none of params.yaml's engines runs on this machine ({' '.join(left_out.values())}): name one that does."
         )
-    nothing = read_record(Variants, build / "yardstick" / "variants.json").left_out if variants else {}
+    nothing = read_record(Variants, build / Stage.YARDSTICK / "variants.json").left_out if variants else {}
     decoded = [variant for variant in variants if variant not in nothing]
-    found = [_read_run(build / "yardstick" / variant, f"{YARDSTICK}{variant}") for variant in decoded]
+    found = [_read_run(build / Stage.YARDSTICK / variant, f"{YARDSTICK}{variant}") for variant in decoded]
     yardstick = [run for run in found if isinstance(run, Run)]  # the baseline never leaves itself out
     for run in yardstick:
         _check(run, engines[0], manifest, made_with, profile_name)

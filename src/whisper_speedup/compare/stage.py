@@ -20,6 +20,7 @@ from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.writing import writing
 from whisper_speedup.disk.files import write_json, write_jsonl, write_text
 from whisper_speedup.params.profile import BASELINE, Params, Profile
+from whisper_speedup.run.source import Stage
 
 FORMAT = 1  # of context.json: the page refuses what it does not know
 
@@ -35,7 +36,7 @@ def compare(
     """
     engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
     inputs = read_inputs(build / profile_name, profile_name, engines, profile.measure.yardstick or [])
-    rounds = read_rounds(build / profile_name / "rounds", inputs, profile_name)
+    rounds = read_rounds(build / profile_name / Stage.ROUNDS, inputs, profile_name)
     notes = warnings(inputs.runs)
     # Synthetic weights' texts mean nothing.
     judged = inputs.model.trained and any(row.reference is not None for row in inputs.manifest)

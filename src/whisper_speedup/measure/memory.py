@@ -15,9 +15,8 @@ def snapshot(device: torch.device) -> Memory:
         allocated=torch.cuda.memory_allocated(device) if on_gpu else None,
         reserved=torch.cuda.memory_reserved(device) if on_gpu else None,
         max_allocated=torch.cuda.max_memory_allocated(device) if on_gpu else None,
-        max_reserved=torch.cuda.max_memory_reserved(device) if on_gpu else None,
-        process_peak=process_peak(),
-    )
+        max_reserved=torch.cuda.max_memory_reserved(device) if on_gpu else None, process_peak=process_peak(),
+    )  # fmt: skip
 
 
 def highest(snapshots: list[Memory]) -> Memory:

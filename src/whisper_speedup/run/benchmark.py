@@ -32,7 +32,7 @@ from whisper_speedup.run.local import Checked, Clips, Recorded
 from whisper_speedup.run.messages import Decoded, Item, Loaded, Rows
 from whisper_speedup.run.partial import Partial, one_sentence
 from whisper_speedup.run.rows import LeftOut, PartialKey, RunRecord, Session, Throughput
-from whisper_speedup.run.source import source_sha256, stage_of
+from whisper_speedup.run.source import Stage, source_sha256, stage_of
 from whisper_speedup.run.waiting import Waiting
 from whisper_speedup.run.worker import BREAKDOWN
 
@@ -93,7 +93,7 @@ def _decode(
         extras=variant is None,
     )
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    run = folder / "runs" / engine_name if variant is None else folder / "yardstick" / variant
+    run = folder / "runs" / engine_name if variant is None else folder / Stage.YARDSTICK / variant
     name = engine_name if variant is None else f"yardstick-{variant}"
     with one_sentence():
         if not job.warmup:
@@ -129,21 +129,12 @@ def _decode(
             finished, throughput = _recorded(messages, crew, partial, name, loaded.batched)
             write_bytes(run / "results.jsonl", partial.lines())
             record = RunRecord(
-                **dict(loaded.own),
-                **made_with,
-                **finished.measured.given(),
-                model=model.model_dump(include={"name", "trained", "source", "revision"}),
-                profile=profile_name,
-                device_name=loaded.device_name,
-                load_s=loaded.load_s,
-                warmup_s=loaded.warmup_s,
-                decode_s=throughput.seconds or 0.0,
-                resumed_from=partial.resumed_from,
-                started=started,
-                throughput=throughput,
-                workers=finished.workers,
-                results_sha256=sha256(run / "results.jsonl"),
-            )
+                **dict(loaded.own), **made_with, **finished.measured.given(),
+                model=model.model_dump(include={"name", "trained", "source", "revision"}), profile=profile_name,
+                device_name=loaded.device_name, load_s=loaded.load_s, warmup_s=loaded.warmup_s,
+                decode_s=throughput.seconds or 0.0, resumed_from=partial.resumed_from, started=started,
+                throughput=throughput, workers=finished.workers, results_sha256=sha256(run / "results.jsonl"),
+            )  # fmt: skip
             write_json(run / "run.json", record.content())
     partial.remove()
     return run

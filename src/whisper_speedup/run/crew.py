@@ -66,17 +66,10 @@ class Figures:
         """For run.json."""
         ended = self.ended
         return WorkerFigures(
-            worker=self.worker,
-            device_name=self.loaded.device_name,
-            utterances=self.utterances,
-            audio_s=self.audio_s,
-            busy_s=ended and ended.busy_s,
-            load_s=self.loaded.load_s,
-            warmup_s=self.loaded.warmup_s,
-            stream=ended and ended.stream,
-            memory=ended and ended.measured.memory,
-            lost=self.lost,
-        )
+            worker=self.worker, device_name=self.loaded.device_name, utterances=self.utterances, audio_s=self.audio_s,
+            busy_s=ended and ended.busy_s, load_s=self.loaded.load_s, warmup_s=self.loaded.warmup_s,
+            stream=ended and ended.stream, memory=ended and ended.measured.memory, lost=self.lost,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -83,16 +83,11 @@ def _row(
     tokenizer: WhisperTokenizer,
 ) -> Decoded:
     row = Result(
-        id=item.row.id,
-        tokens=best.tokens,
+        id=item.row.id, tokens=best.tokens,
         text=tokenizer.decode(best.tokens, skip_special_tokens=True, normalize=True),
-        raw_text=tokenizer.decode(best.tokens, skip_special_tokens=True),
-        score=best.score,
-        seconds=seconds,
-        device_seconds=device_seconds,
-        truncated=best.truncated,
-        error=None,
-    )
+        raw_text=tokenizer.decode(best.tokens, skip_special_tokens=True), score=best.score, seconds=seconds,
+        device_seconds=device_seconds, truncated=best.truncated, error=None,
+    )  # fmt: skip
     return Decoded(item.at, row, item.row.duration_s or 0.0)
 
 

@@ -27,6 +27,7 @@ from whisper_speedup.run.messages import Asks, Bug, Decoded, Ended, Failed, Item
 from whisper_speedup.run.order import orders, subset
 from whisper_speedup.run.processes import Processes
 from whisper_speedup.run.rows import RoundsRecord, Turn, TurnsRecord
+from whisper_speedup.run.source import Stage
 from whisper_speedup.run.starts import together
 
 # Seconds to wait for an answer. Genuine Kernl warms up for a quarter of an hour, and is known to hang.
@@ -50,30 +51,21 @@ def run(profile: Profile, profile_name: str, params: Params, build: Path = Path(
             raise UserError(f"{manifest_path} lists no readable clip: run the data stage again (dvc repro).")
         once = profile.measure.model_copy(update={"repeats": 1})
         job = Job(
-            profile.model_copy(update={"measure": once}),
-            BASELINE,
-            create,
-            Checked(checked_folder(folder / "model.json")),
-            Kept(Clips(manifest_path, once.features), chosen),
-            warmup=chosen,
-            extras=False,
-            rests=True,
-        )
+            profile.model_copy(update={"measure": once}), BASELINE, create,
+            Checked(checked_folder(folder / "model.json")), Kept(Clips(manifest_path, once.features), chosen),
+            warmup=chosen, extras=False, rests=True,
+        )  # fmt: skip
         started, begin = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
         engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
         turns, told, left_out = take_turns([replace(job, engine=engine) for engine in engines], asked)
         about = about.but(
-            data_sha256=sha256(manifest_path),
-            weights_sha256=read_checkpoint(folder / "model.json").weights_sha256,
-            clips=[item.row.id for item in chosen],
-            started=started,
-            seconds=time.perf_counter() - begin,
-            engines=told,
-            left_out=left_out,
-        )
-    write_jsonl(folder / "rounds" / "rounds.jsonl", (turn.content() for turn in turns))
-    write_json(folder / "rounds" / "rounds.json", about.content())
-    return folder / "rounds"
+            data_sha256=sha256(manifest_path), weights_sha256=read_checkpoint(folder / "model.json").weights_sha256,
+            clips=[item.row.id for item in chosen], started=started, seconds=time.perf_counter() - begin,
+            engines=told, left_out=left_out,
+        )  # fmt: skip
+    write_jsonl(folder / Stage.ROUNDS / "rounds.jsonl", (turn.content() for turn in turns))
+    write_json(folder / Stage.ROUNDS / "rounds.json", about.content())
+    return folder / Stage.ROUNDS
 
 
 def take_turns(jobs: list[Job], asked: RoundsParams) -> tuple[list[Turn], dict[str, TurnsRecord], dict[str, str]]:

@@ -22,7 +22,7 @@ from whisper_speedup.params.engines import VariantParams
 from whisper_speedup.params.profile import BASELINE, MeasureParams, Profile
 from whisper_speedup.run.benchmark import decode
 from whisper_speedup.run.rows import Variants
-from whisper_speedup.run.source import source_sha256
+from whisper_speedup.run.source import Stage, source_sha256
 
 ATTENTION = ("eager", "sdpa")
 THREADS = "threads_"
@@ -36,7 +36,7 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
     that means nothing here is left out; variants.json says why (`left_out`), and which there are (`decoded`). Raises
     UserError for a variant that does not come to its end.
     """
-    folder = build / profile_name / "yardstick"
+    folder = build / profile_name / Stage.YARDSTICK
     device = devices.resolve(profile.measure.device)
     asked = profile.measure.yardstick or []
     reasons = {variant: why_not(variant, profile.measure, device) for variant in asked}
@@ -55,7 +55,7 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
 
 def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Path("build")) -> Path:
     """Decode one variant in this process; writes build/PROFILE/yardstick/VARIANT/ and returns it."""
-    folder = build / profile_name / "yardstick" / variant
+    folder = build / profile_name / Stage.YARDSTICK / variant
     (folder / "made_for.json").unlink(missing_ok=True)
     decode(changed(profile, variant), profile_name, BASELINE, build, variant)
     # Written last: a folder without it is not complete.
@@ -114,7 +114,7 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
         "environment": fingerprint(),
         "data_sha256": sha256(folder / "data" / "manifest.jsonl"),
         "weights_sha256": read_checkpoint(folder / "model.json").weights_sha256,
-        "source_sha256": source_sha256("yardstick"),
+        "source_sha256": source_sha256(Stage.YARDSTICK),
     }
 
 
@@ -124,7 +124,16 @@ def _kept(folder: Path, made: Facts) -> bool:
 
 
 def _in_a_process(profile_name: str, variant: str) -> None:
-    command = [sys.executable, "-m", "whisper_speedup", "yardstick", "--profile", profile_name, "--variant", variant]
+    command = [
+        sys.executable,
+        "-m",
+        "whisper_speedup",
+        Stage.YARDSTICK,
+        "--profile",
+        profile_name,
+        "--variant",
+        variant,
+    ]
     code = subprocess.run(command, check=False).returncode
     if code:
         raise UserError(
