@@ -31,6 +31,7 @@ from record import device_label, record
 from speech import clips_in, read
 
 from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.disk.files import read_json, read_jsonl, write_json
 from whisper_speedup.params.sources import Folder, Local
@@ -164,14 +165,14 @@ def stages_before(run: str, model: Path, arguments: argparse.Namespace) -> None:
     Path("profiles", f"{run}.yaml").write_text(yaml.safe_dump(profile), encoding="utf-8")
     data = Folder(source="folder", path=run)
     manifest.prepare(data, Path("build", run, "data"))
-    write_json(Path("build", run, "model.json"), prepare(Local(source="local", path=str(model))))
+    write_json(Path("build", run, "model.json"), prepare(Local(source="local", path=str(model))).content())
 
 
 def break_later(bad: dict[str, str]) -> None:
     """Break the clips that were whole when the data stage looked."""
     breaks = {action.__name__: action for action in BREAKS}
     path = Path("build/mixed/data/manifest.jsonl")
-    for row in manifest.read(path):
+    for row in read_manifest(path):
         if bad.get(row.id) in LATER and row.audio is not None:
             breaks[bad[row.id]](path.parent / row.audio)
 

@@ -100,7 +100,7 @@ def prepare_folder() -> None:
     Path("tones/broken.wav").write_bytes(b"RIFF")
     write_whisper(Path("whisper"))
     manifest.prepare(Folder(source="folder", path="tones"), Path("build/small/data"))
-    write_json(Path("build/small/model.json"), prepare(Local(source="local", path="whisper")))
+    write_json(Path("build/small/model.json"), prepare(Local(source="local", path="whisper")).content())
     profile = yaml.safe_load((ROOT / "profiles" / "bundled.yaml").read_text(encoding="utf-8"))
     profile["generation"] = {"num_beams": 2, "max_length": 8}
     profile["measure"] = {"device": "cpu", "threads": 1}

@@ -33,11 +33,12 @@ from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.checkpoints.folder import records
 from whisper_speedup.disk.files import read_json, write_json, write_jsonl
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
+from whisper_speedup.measure.records import Memory, Reading
 from whisper_speedup.params.profile import GenerationParams, Profile
 from whisper_speedup.run import benchmark
-from whisper_speedup.run.crew import Asks, Crew
-from whisper_speedup.run.decoding import Decoded, Item
-from whisper_speedup.run.worker import Ended, Loaded, Rows
+from whisper_speedup.run.crew import Crew
+from whisper_speedup.run.messages import Asks, Decoded, Ended, Item, Loaded, Rows
+from whisper_speedup.run.rows import Conditions, Measured, Result, Setup, Waited
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = 64
@@ -91,25 +92,26 @@ class Ready:
 
     def start(self, number: int) -> None:
         """It is there at once."""
-        about = {
-            "settings": {}, "prompt": [2], "device": "cpu", "dtype": "float32", "threads": 1, "environment": {},
-            "elsewhere": None, "device_name": "none", "batched": True, "slots": 1, "sees_audio": True,
-            "source_sha256": "", "load_s": 0.0, "warmup_s": 0.0, "conditions": {},
-        }  # fmt: skip
-        self.said += [(number, Loaded(about)), (number, Asks(True))]
+        setup = Setup(settings={}, prompt=[2], device="cpu", dtype="float32", threads=1, environment={})
+        loaded = Loaded(
+            setup, elsewhere=None, device_name="none", slots=1, batched=True, source_sha256="", sees_audio=True,
+            load_s=0.0, warmup_s=0.0, conditions=Reading(),
+        )  # fmt: skip
+        self.said += [(number, loaded), (number, Asks(True))]
 
     def give(self, number: int, chunk: list[Item]) -> None:
         """Rows for it."""
         if not chunk:
-            self.said.append((number, Ended({"memory": {}, "conditions": {"during": {}}, "energy": None})))
+            measured = Measured(memory=Memory(), conditions=Conditions(before=Reading(), after=Reading()))
+            self.said.append((number, Ended(measured, Waited(seconds=0.0, cpu_s=0.0), 0.0, None)))
             return
         rows = []
         for item in chunk:
             text = f"token{item.at} " * 25
-            row = {
-                "id": item.row.id, "tokens": [256 + item.at % 20000] * 40, "text": text, "raw_text": text,
-                "score": -0.5, "seconds": [0.01], "device_seconds": None, "truncated": False, "error": None,
-            }  # fmt: skip
+            row = Result(
+                id=item.row.id, tokens=[256 + item.at % 20000] * 40, text=text, raw_text=text, score=-0.5,
+                seconds=[0.01], truncated=False, error=None,
+            )  # fmt: skip
             rows.append(Decoded(item.at, row, item.row.duration_s))
             self.engine.count += 1
             if self.engine.count % max(1, self.engine.total // 10) == 0:
@@ -178,7 +180,7 @@ def prepare(count: int) -> None:
         write_json(weights / f"{name}.json", content)
     (weights / "model.safetensors").write_bytes(b"none")  # nobody reads it
     model = {"source": "local", "name": "none", "revision": None, "path": "weights", "trained": False}
-    write_json(Path("build/large/model.json"), {**model, "files": records(weights)})
+    write_json(Path("build/large/model.json"), {**model, "files": [file.content() for file in records(weights)]})
 
 
 def cut_in_half() -> int:

@@ -31,13 +31,13 @@ from whisper_speedup.checkpoints import synthetic, vocabulary
 from whisper_speedup.disk.files import write_json
 from whisper_speedup.engines.fused_batch import FusedBatch
 from whisper_speedup.params.profile import GenerationParams, MeasureParams, Profile
-from whisper_speedup.run.crew import Crew
-from whisper_speedup.run.decoding import Item
+from whisper_speedup.run.crew import Crew, Finished
 from whisper_speedup.run.job import Job
+from whisper_speedup.run.messages import Item, Loaded, Rows
 from whisper_speedup.run.processes import Processes, visible_gpus
+from whisper_speedup.run.rows import WorkerFigures
 from whisper_speedup.run.source import package_sha256
 from whisper_speedup.run.waiting import Waiting
-from whisper_speedup.run.worker import Ended, Loaded, Rows
 
 # As in throughput.py: LibriSpeech test-clean's durations, tokens a second of speech, and the search's extra steps.
 MEAN_S, MEDIAN_S, SHORTEST_S, LONGEST_S = 7.42, 5.79, 1.3, 30.0
@@ -176,30 +176,31 @@ def run(arguments: argparse.Namespace, count: int, drawn: list[tuple[Drawn, int]
             profile, "fused_batch", partial(endless, size=arguments.size), Tokenizer(Path(folder), arguments.size),
             Noise(arguments.size), warmup=items[:1], threads=threads, extras=False,
         )  # fmt: skip
-        pool = Processes(job, gpus)
+        pool = Processes([job] * count, gpus)
         crew = Crew(pool, count, lambda numbers, _: [items[n] for n in numbers], package_sha256())
-        begin, ended, rows, device = time.perf_counter(), {}, 0, ""
+        begin, workers, rows, device = time.perf_counter(), list[WorkerFigures](), 0, ""
         last = begin
         with closing(crew.run()) as messages:
             for message in messages:
                 if isinstance(message, Loaded):
-                    crew.waiting, device = Waiting(range(len(items)), count), message.about["device_name"]
+                    crew.waiting, device = Waiting(range(len(items)), count), message.device_name
                 elif isinstance(message, Rows):
                     rows, last = rows + len(message.rows), time.perf_counter()
-                    failed = [one.row["error"] for one in message.rows if one.row["error"]]
+                    failed = [one.row.error for one in message.rows if one.row.error]
                     assert not failed, failed[0]
-                elif isinstance(message, Ended):
-                    ended = message.about
+                elif isinstance(message, Finished):
+                    workers = message.workers
         assert rows == len(items)
     begun = crew.waiting.begun or begin
     seconds, audio_s = last - begun, sum(one.duration_s for one, _ in drawn)
-    streams = [one["stream"] for one in ended["workers"] if one["stream"]]
+    streams = [one.stream for one in workers if one.stream]
     encoder, decoder = (sum(one[key] for one in streams) for key in ("encoder_s", "decoder_s"))
     return {
         "engine": "fused_batch", "model": arguments.size, "trained": False, "beams": arguments.beams,
         "gpus": len(gpus), "workers": count, "device": device, "threads": threads, "utterances": rows,
         "seconds": seconds, "utterances_per_s": rows / seconds, "audio_s": audio_s, "rtfx": audio_s / seconds,
-        "encoder_share": encoder / (encoder + decoder), "start_s": begun - begin, "of_each": ended["workers"],
+        "encoder_share": encoder / (encoder + decoder), "start_s": begun - begin,
+        "of_each": [one.content() for one in workers],
     }  # fmt: skip
 
 

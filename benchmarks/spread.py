@@ -22,6 +22,7 @@ from transformers import WhisperFeatureExtractor
 
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.features import log_mel
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints.prepare import checked_folder
 from whisper_speedup.compare.judge import Hypothesis, Judge, load
 from whisper_speedup.compare.verdict import EPSILON
@@ -61,7 +62,7 @@ def spread(name: str, build: Path, device: torch.device) -> list[dict[str, Any]]
     penalty = load_profile(name).generation.length_penalty
     path = build / "data" / "manifest.jsonl"
     found = hypotheses(build)
-    clips = [row for row in manifest.read(path) if row.id in found]
+    clips = [row for row in read_manifest(path) if row.id in found]
     features = {row.id: log_mel(manifest.load_audio(path, row), extractor) for row in clips}
     scores = {}
     for arithmetic, (dtype, autocast) in ARITHMETIC.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from generated_runs import GeneratedRuns
 
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import Checkpoint
 from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 
 SPREAD = {"min": 1.0, "median": 1.0, "max": 1.0}
@@ -46,7 +46,7 @@ def write_rounds(
         "profile": name,
         "rounds": {"starts": starts, "count": each, "clips": clips, "seed": 0},
         "data_sha256": sha256(build / "data" / "manifest.jsonl"),
-        "weights_sha256": weights_sha256(made.model),
+        "weights_sha256": Checkpoint.model_validate(made.model).weights_sha256,
         "clips": ids,
         "started": "2026-11-23T05:10:00+00:00",
         "seconds": 61.0,

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.checkpoints.identity import Checkpoint
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.disk.files import sha256, write_json, write_jsonl
 from whisper_speedup.params.profile import BASELINE, Params, Profile, complete
+from whisper_speedup.run.rows import Result, RunRecord
 
 GIB = 2**30
 SENTENCE = (
@@ -97,6 +99,12 @@ class GeneratedRuns:
         row = self.results[engine][number]
         row.update(tokens=None, text=None, raw_text=None, score=None, seconds=None, truncated=None, error=why)
 
+    def run(self, engine: str) -> Run:
+        """As `compare` reads it."""
+        hashes = dict.fromkeys(("data_sha256", "weights_sha256", "model_sha256", "results_sha256"), "0" * 64)
+        about = RunRecord.model_validate({"profile": "example"} | hashes | self.about[engine])
+        return Run(engine, about, [Result.model_validate(row) for row in self.results[engine]])
+
     def write(self, root: Path, name: str = "example") -> Path:
         """Write root/build/NAME, with the hashes that belong to it; returns root/build. Paths are relative to root."""
         build = root / "build" / name
@@ -109,8 +117,8 @@ class GeneratedRuns:
             about = {
                 "profile": name,
                 "data_sha256": sha256(build / "data" / "manifest.jsonl"),
-                "weights_sha256": weights_sha256(self.model),
-                "model_sha256": model_sha256(self.model),
+                "weights_sha256": Checkpoint.model_validate(self.model).weights_sha256,
+                "model_sha256": Checkpoint.model_validate(self.model).model_sha256,
             } | self.about[engine]
             write_jsonl(build / "runs" / engine / "results.jsonl", rows)
             about = {"results_sha256": sha256(build / "runs" / engine / "results.jsonl")} | about

@@ -10,6 +10,7 @@ import pytest
 from tests.fuzz.targets import TARGETS
 from whisper_speedup import errors
 from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.cli import main
 from whisper_speedup.disk.names import Names
 from whisper_speedup.disk.progress import Progress
@@ -95,7 +96,7 @@ def test_names_in_files_and_of_files(odd: str, tmp_path: Path, capsys: pytest.Ca
     assert clean(refusal(lambda: manifest.prepare(folder, tmp_path / "data")))
     rows = tmp_path / "manifest.jsonl"
     rows.write_text(json.dumps({"id": name, "note": {name: name}}, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert clean(refusal(lambda: manifest.read(rows)))
+    assert clean(refusal(lambda: read_manifest(rows)))
     table = tmp_path / f"{name}.csv"
     table.write_text(f'audio,text\n"{name}",x\n', encoding="utf-8")
     listed = Folder(source="folder", path=str(table))

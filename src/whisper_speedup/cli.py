@@ -15,6 +15,7 @@ from whisper_speedup.disk import storage
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.errors import UserError, readable, say
 from whisper_speedup.params.profile import Profile, check_name, load_params, load_profile, use_profile
+from whisper_speedup.run.source import Stage
 
 BUILD = Path("build")
 REPORTS = Path("reports")
@@ -105,14 +106,14 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, run, what in (
         ("estimate", _estimate, "print the disk, memory and time that a profile needs, and refuse a disk too small"),
-        ("environment", _environment, "write the fingerprint of this machine and its software"),
-        ("data", _data, "prepare the speech and its manifest"),
-        ("model", _model, "bring the weights to this machine and record their hashes"),
+        (Stage.ENVIRONMENT, _environment, "write the fingerprint of this machine and its software"),
+        (Stage.DATA, _data, "prepare the speech and its manifest"),
+        (Stage.MODEL, _model, "bring the weights to this machine and record their hashes"),
         ("decode", _decode, "decode the manifest with one engine and time it"),
-        ("yardstick", _yardstick, "decode with variants of the baseline, to see how often it differs from itself"),
-        ("rounds", _rounds, "let the engines take turns over a few clips, for the interval over rounds"),
-        ("compare", _compare, "compare the engines' runs"),
-        ("report", _report, "render reports/PROFILE.html from the small files in reports/PROFILE"),
+        (Stage.YARDSTICK, _yardstick, "decode with variants of the baseline, to see how often it differs from itself"),
+        (Stage.ROUNDS, _rounds, "let the engines take turns over a few clips, for the interval over rounds"),
+        (Stage.COMPARE, _compare, "compare the engines' runs"),
+        (Stage.REPORT, _report, "render reports/PROFILE.html from the small files in reports/PROFILE"),
     ):
         command = stage(name, run, what)
         command.add_argument("--profile", help="a name in profiles/ (default: the one that params.yaml names)")
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--ray-address", help="decode on this Ray cluster: auto, host:port, or local for one on this machine"
             )
-        if name == "yardstick":
+        if name == Stage.YARDSTICK:
             command.add_argument("--variant", help="this one alone (default: all of measure.yardstick, if need be)")
     chosen = stage("profile", _profile, "put a profile in force: write its name into params.yaml")
     chosen.add_argument("name", nargs="?", help="without it, check params.yaml and the profile that it names")
@@ -153,7 +154,7 @@ def _environment(parsed: argparse.Namespace) -> None:
     name, profile = _load(parsed)
     # The first stage that runs, so that a missing GPU is said before gigabytes are fetched.
     device.resolve(profile.measure.device)
-    with _alone(name, "environment"):
+    with _alone(name, Stage.ENVIRONMENT):
         write_json(BUILD / name / "environment.json", fingerprint())
 
 
@@ -161,7 +162,7 @@ def _data(parsed: argparse.Namespace) -> None:
     from whisper_speedup.audio.manifest import prepare
 
     name, profile = _load(parsed)
-    with _alone(name, "data"):
+    with _alone(name, Stage.DATA):
         prepare(profile.data, BUILD / name / "data")
 
 
@@ -170,8 +171,8 @@ def _model(parsed: argparse.Namespace) -> None:
     from whisper_speedup.disk.files import write_json
 
     name, profile = _load(parsed)
-    with _alone(name, "model"):
-        write_json(BUILD / name / "model.json", prepare(profile.model))
+    with _alone(name, Stage.MODEL):
+        write_json(BUILD / name / "model.json", prepare(profile.model).content())
 
 
 def _decode(parsed: argparse.Namespace) -> None:
@@ -197,7 +198,7 @@ def _rounds(parsed: argparse.Namespace) -> None:
     from whisper_speedup.run.rounds import run
 
     name, profile = _load(parsed)
-    with _alone(name, "rounds"):
+    with _alone(name, Stage.ROUNDS):
         run(profile, name, load_params(), BUILD)
 
 
@@ -206,7 +207,7 @@ def _compare(parsed: argparse.Namespace) -> None:
 
     name, profile = _load(parsed)
     params = load_params()
-    with _alone(name, "compare"):
+    with _alone(name, Stage.COMPARE):
         compare(profile, name, params, BUILD, REPORTS)
 
 
@@ -214,7 +215,7 @@ def _report(parsed: argparse.Namespace) -> None:
     from whisper_speedup.report.render import render
 
     name = check_name(parsed.profile or load_params().profile)
-    with _alone(name, "report"):
+    with _alone(name, Stage.REPORT):
         path = render(name, REPORTS)
     print(f"report: {path}")
 
@@ -234,6 +235,6 @@ def _profile(parsed: argparse.Namespace) -> None:
         print(f"params.yaml: profile {params.profile}, engines {', '.join(params.engines)}")
 
 
-def _alone(profile_name: str, stage: str) -> AbstractContextManager[None]:
+def _alone(profile_name: str, stage: Stage) -> AbstractContextManager[None]:
     """Within, no other process runs this stage of this profile. Raises UserError when one does."""
     return only_one(BUILD / profile_name / f".{stage}.lock", f"running the stage {stage} of profile {profile_name}")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from whisper_speedup.audio import manifest
 from whisper_speedup.audio.index import Index
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.errors import UserError
 
 
@@ -28,7 +28,7 @@ def write(path: Path, rows: list[dict[str, Any]], between: str = "") -> Path:
 def test_rows_are_those_that_are_read_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", [row("a"), row("é"), row("c", error="broken")], between="\n")
     index = Index(path)
-    assert list(index) == manifest.read(path)
+    assert list(index) == read_manifest(path)
     assert [one.id for one in index.rows([2, 0])] == ["c", "a"]
     assert index[1].id == "é"
     assert [one.id for one in index.readable()] == ["a", "é"]
@@ -46,7 +46,7 @@ def test_refusals_are_the_same(tmp_path: Path) -> None:
     for number, rows in enumerate([[row("a"), row("b"), row("a")], [row("a"), {**row("b"), "duration_s": 31}]]):
         path = write(tmp_path / f"{number}.jsonl", rows)
         with pytest.raises(UserError) as at_once:
-            manifest.read(path)
+            read_manifest(path)
         with pytest.raises(UserError) as row_by_row:
             Index(path)
         assert str(at_once.value) == str(row_by_row.value)

@@ -9,7 +9,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whisper_speedup.audio.manifest import MANIFEST, Row, _file_name, load_audio, prepare, read, to_flac
+from whisper_speedup.audio.manifest import MANIFEST, _file_name, load_audio, prepare, to_flac
+from whisper_speedup.audio.row import Row, read_manifest
 from whisper_speedup.disk.files import sha256
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.sources import Folder, Samples, Variations
@@ -49,7 +50,7 @@ def test_rows_and_files(speech: Path, tmp_path: Path) -> None:
     out = tmp_path / "build" / "data"
     rows = prepare(folder(speech), out)
     assert [list(json.loads(line)) for line in (out / MANIFEST).read_text().splitlines()] == [KEYS] * 6
-    assert read(out / MANIFEST) == rows
+    assert read_manifest(out / MANIFEST) == rows
     by_id = {row.id: row for row in rows}
     assert list(by_id) == ["cut", "empty", "long", "plain", "stereo", "Łódź 😀 ..%2f"]
     assert by_id["plain"].reference == "ten of clubs"
@@ -178,10 +179,10 @@ def test_rows_that_prepare_did_not_write(tmp_path: Path, change: dict[str, objec
         **{"id": "a", "audio": "audio/a.flac", "sha256": "0" * 64, "duration_s": 1.0, "sampling_rate": 16_000},
     }
     (tmp_path / MANIFEST).write_text(json.dumps(row))
-    assert isinstance(read(tmp_path / MANIFEST)[0], Row)
+    assert isinstance(read_manifest(tmp_path / MANIFEST)[0], Row)
     (tmp_path / MANIFEST).write_text(json.dumps(row) + "\n" + json.dumps(row | change))
     with pytest.raises(UserError, match=rf"row 2: .*{why}.*: delete it and run dvc repro") as caught:
-        read(tmp_path / MANIFEST)
+        read_manifest(tmp_path / MANIFEST)
     assert len(str(caught.value).splitlines()) == 1
 
 
@@ -248,7 +249,7 @@ def test_a_note_is_kept_and_a_row_without_one_is_as_before(
     assert rows["d"].error == "d.ogg cannot be read (No such file or directory): it is a link to nothing."
     written = [json.loads(line) for line in (tmp_path / "data" / MANIFEST).read_text().splitlines()]
     assert [list(row) for row in written if row["id"] in ("a", "b")] == [[*KEYS, "note"], KEYS]
-    assert read(tmp_path / "data" / MANIFEST) == list(rows.values())
+    assert read_manifest(tmp_path / "data" / MANIFEST) == list(rows.values())
     assert capfd.readouterr().err.splitlines()[-1] == (
         "data: 4 recordings, 2 cannot be read, 1 with a note, 4 without a transcript, "
         "1 file passed over: 1 .doc (notes.doc)"

@@ -28,9 +28,9 @@ def test_only_what_transformers_reads_counts(folder: Path) -> None:
         "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     for record in records(folder):
-        content = (folder / record["name"]).read_bytes()
-        assert record["bytes"] == len(content)
-        assert record["sha256"] == sha256(content).hexdigest()
+        content = (folder / record.name).read_bytes()
+        assert record.bytes == len(content)
+        assert record.sha256 == sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import pytest
 
 from tests.checkpoints.folders import write_folder
 from whisper_speedup.checkpoints import hub
-from whisper_speedup.checkpoints.identity import weights_sha256
 from whisper_speedup.checkpoints.prepare import checked_folder, prepare
 from whisper_speedup.disk.files import read_json, write_json
 from whisper_speedup.errors import UserError
@@ -16,17 +15,21 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model.json for a local folder, in the working directory."""
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "mine")
-    write_json(tmp_path / "model.json", prepare(Local(source="local", path="mine")))
+    write_json(tmp_path / "model.json", prepare(Local(source="local", path="mine")).content())
     return tmp_path / "model.json"
 
 
 def test_a_local_folder_is_described_and_not_copied(tmp_path: Path, local: Path) -> None:
     model = prepare(Local(source="local", path=str(tmp_path / "mine")), tmp_path / "models")
-    assert {key: model[key] for key in ("source", "name", "revision", "path", "trained")} == {
-        "source": "local", "name": "mine", "revision": None, "path": "mine", "trained": True,
-    }  # fmt: skip
-    assert [file["name"] for file in model["files"]] == sorted(file["name"] for file in model["files"])
-    assert len(weights_sha256(model)) == 64
+    assert (model.source, model.name, model.revision, model.path, model.trained) == (
+        "local",
+        "mine",
+        None,
+        "mine",
+        True,
+    )
+    assert [file.name for file in model.files] == sorted(file.name for file in model.files)
+    assert len(model.weights_sha256) == 64
     assert not (tmp_path / "models").exists()
     assert checked_folder(local) == Path("mine")
 
@@ -36,7 +39,7 @@ def test_a_path_outside_the_working_directory_stays_absolute(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert prepare(Local(source="local", path="../mine"))["path"] == str(tmp_path / "mine")
+    assert prepare(Local(source="local", path="../mine")).path == str(tmp_path / "mine")
 
 
 def test_a_missing_local_folder_is_named(tmp_path: Path) -> None:
@@ -48,17 +51,17 @@ def test_bundled_weights_are_made_once(tmp_path: Path) -> None:
     model = prepare(Bundled(source="bundled", name="tiny.en"), tmp_path)
     weights = tmp_path / "bundled-tiny.en" / "model.safetensors"
     made = weights.stat().st_mtime_ns
-    assert (model["name"], model["trained"], model["parameters"]) == ("whisper-tiny.en", True, 37_760_256)
+    assert (model.name, model.trained, model.parameters) == ("whisper-tiny.en", True, 37_760_256)
     assert prepare(Bundled(source="bundled", name="tiny.en"), tmp_path) == model
     assert weights.stat().st_mtime_ns == made
 
 
 def test_synthetic_weights_are_never_called_trained(tmp_path: Path) -> None:
     model = prepare(Synthetic(source="synthetic", size="tiny.en", seed=3), tmp_path)
-    assert (model["name"], model["trained"]) == ("synthetic-whisper-tiny.en", False)
-    assert Path(model["path"]).name == "synthetic-tiny.en-seed3"
+    assert (model.name, model.trained) == ("synthetic-whisper-tiny.en", False)
+    assert Path(model.path).name == "synthetic-tiny.en-seed3"
     other = prepare(Synthetic(source="synthetic", size="tiny.en", seed=4), tmp_path)
-    assert weights_sha256(other) != weights_sha256(model)
+    assert other.weights_sha256 != model.weights_sha256
 
 
 def test_hub_weights_carry_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +69,9 @@ def test_hub_weights_carry_their_commit(tmp_path: Path, monkeypatch: pytest.Monk
     write_folder(tmp_path / "cached")
     monkeypatch.setattr(hub, "fetch", lambda repo_id, revision: (tmp_path / "cached", "a" * 40))
     model = prepare(Hub(source="hub", id="openai/whisper-tiny.en"))
-    assert (model["name"], model["revision"]) == ("openai/whisper-tiny.en", "a" * 40)
+    assert (model.name, model.revision) == ("openai/whisper-tiny.en", "a" * 40)
     recorded = read_json(tmp_path / "revisions.json")
-    assert recorded == {f"openai/whisper-tiny.en@{'a' * 40}": {file["name"]: file["sha256"] for file in model["files"]}}
+    assert recorded == {f"openai/whisper-tiny.en@{'a' * 40}": {file.name: file.sha256 for file in model.files}}
 
 
 def test_changed_weights_are_named_with_both_hashes(tmp_path: Path, local: Path) -> None:
@@ -100,5 +103,5 @@ def test_a_folder_that_is_gone_says_what_to_do(tmp_path: Path, local: Path) -> N
 @pytest.mark.parametrize("content", [[], {}, {"path": 3, "files": []}, {"path": "mine", "files": [{"name": "x"}]}])
 def test_a_model_json_of_another_kind_is_refused(local: Path, content: object) -> None:
     write_json(local, content)
-    with pytest.raises(UserError, match="is not what the model stage writes"):
+    with pytest.raises(UserError, match="is not what this version writes"):
         checked_folder(local)

@@ -8,10 +8,13 @@ import pytest
 
 from tests.checkpoints import folders
 from whisper_speedup.audio import manifest
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
+from whisper_speedup.checkpoints.identity import read_checkpoint
 from whisper_speedup.checkpoints.prepare import prepare
-from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.disk.files import sha256, write_json, write_jsonl
+from whisper_speedup.disk.records import Facts
+from whisper_speedup.measure.records import Memory, Reading
 from whisper_speedup.params.sources import Folder, Local
+from whisper_speedup.run.rows import Conditions, RunRecord
 
 EOS, TIMESTAMPS, PROMPT = 256, 364, [257, 258, 360, 363]  # of folders.write_folder's layout
 # Ids of the 256 bytes; the letters of the texts below.
@@ -32,7 +35,7 @@ def write(root: Path, patch: pytest.MonkeyPatch, outputs: list[tuple[list[int], 
         time = np.arange(16000 * (number + 1)) / 16000
         soundfile.write(root / "mine" / f"{number}.wav", 0.2 * np.sin(2 * np.pi * 300 * (number + 1) * time), 16000)
     manifest.prepare(Folder(source="folder", path="mine"), build / "data")
-    write_json(build / "model.json", prepare(Local(source="local", path="weights")))
+    write_json(build / "model.json", prepare(Local(source="local", path="weights")).content())
     for place, engine in enumerate(("huggingface", "fused")):
         write_jsonl(build / "runs" / engine / "results.jsonl", [_row(n, o[place]) for n, o in enumerate(outputs)])
         write_json(build / "runs" / engine / "run.json", _about(engine, build))
@@ -47,14 +50,16 @@ def _row(number: int, tokens: list[int]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _about(engine: str, build: Path) -> dict[str, Any]:
-    memory = dict.fromkeys(("allocated", "reserved", "max_allocated", "max_reserved")) | {"process_peak": 1}
-    return {
-        "engine": engine, "profile": "example", "settings": {"precision": "float32"}, "prompt": PROMPT,
-        "device": "cpu", "device_name": "a CPU", "dtype": "float32", "threads": 1, "warmup_s": 0.1, "load_s": 0.1,
-        "memory": memory, "environment": {}, "conditions": {}, "started": "2026-11-23T05:00:00+00:00",
-        "data_sha256": sha256(build / "data" / "manifest.jsonl"),
-        "weights_sha256": weights_sha256(read_json(build / "model.json")),
-        "model_sha256": model_sha256(read_json(build / "model.json")),
-        "results_sha256": sha256(build / "runs" / engine / "results.jsonl"),
-    }  # fmt: skip
+def _about(engine: str, build: Path) -> Facts:
+    model = read_checkpoint(build / "model.json")
+    return RunRecord(
+        engine=engine, profile="example", settings={"precision": "float32"}, prompt=PROMPT, device="cpu",
+        device_name="a CPU", dtype="float32", threads=1, load_s=0.1, warmup_s=0.1, decode_s=0.1, environment={},
+        memory=Memory(max_reserved=None, process_peak=1), started="2026-11-23T05:00:00+00:00", resumed_from=None,
+        conditions=Conditions(before=Reading(), after=Reading()),
+        model={"name": "mine"},
+        data_sha256=sha256(build / "data" / "manifest.jsonl"),
+        weights_sha256=model.weights_sha256,
+        model_sha256=model.model_sha256,
+        results_sha256=sha256(build / "runs" / engine / "results.jsonl"),
+    ).content()  # fmt: skip

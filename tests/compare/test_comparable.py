@@ -2,12 +2,12 @@ from generated_rounds import DURING, GPU_DURING
 from generated_runs import GPU, GPU_ENVIRONMENT, generate
 
 from whisper_speedup.compare.comparable import round_warnings, warnings
-from whisper_speedup.compare.rounds import Rounds
-from whisper_speedup.compare.runs import Run
+from whisper_speedup.compare.rounds import InRounds, Rounds
+from whisper_speedup.run.rows import RoundsRecord, Setup, TurnsRecord
 
 
 def warned(made):
-    return warnings([Run(engine, about, []) for engine, about in made.about.items()])
+    return warnings([made.run(engine) for engine in made.about])
 
 
 def test_like_runs_give_no_warning():
@@ -61,12 +61,6 @@ def test_a_busy_machine():
     assert warned(made) == ["The machine was busy with other work while fused ran (a load of 7.25 on 2 cores)."]
 
 
-def test_a_run_that_knows_nothing_of_its_conditions():
-    made = generate(1)
-    made.about["fused"] |= {"conditions": None}
-    assert warned(made) == []
-
-
 def test_threads_and_prompts():
     made = generate(1)
     made.about["fused"] |= {"threads": 8, "prompt": [50257]}
@@ -110,15 +104,18 @@ def test_work_of_others_is_told_from_our_own():
 
 
 def round_warned(made, turns=None, left_out=None, found=None):
-    keys = ("environment", "settings", "threads")
-    engines = {engine: {key: about[key] for key in keys} | {"conditions": dict(GPU_DURING)}
-               for engine, about in made.about.items()}  # fmt: skip
-    for engine, changes in (turns or {}).items():
-        engines[engine] |= changes
+    engines = {}
+    for engine in made.about:
+        about = made.run(engine).about
+        keys = {*Setup.model_fields, "load_s", "warmup_s", "memory"}
+        engines[engine] = TurnsRecord.model_validate(
+            about.model_dump(include=keys) | {"conditions": GPU_DURING, "waiting": {"seconds": 1.0, "cpu_s": 0.1}}
+            | (turns or {}).get(engine, {})
+        )  # fmt: skip
     for engine in left_out or {}:
         del engines[engine]
-    runs = [Run(engine, about, []) for engine, about in made.about.items()]
-    return round_warnings(runs, Rounds({"engines": engines, "left_out": left_out or {}}, {}), found or {})
+    record = RoundsRecord(profile="example", rounds=None, engines=engines, left_out=left_out or {})
+    return round_warnings([made.run(engine) for engine in made.about], Rounds(record, {}), found or {})
 
 
 def test_features_from_two_places():
@@ -162,10 +159,10 @@ def test_an_engine_without_turns():
 
 
 def test_the_two_ways_of_measuring_contradict_each_other():
-    found = {"whole_set": 2.0, "interval": [2.1, 2.3]}
+    found = InRounds(clips=1, baseline_s=[], engine_s=[], speedups=[], interval=(2.1, 2.3), whole_set=2.0)
     (text,) = round_warned(generate(1), found={"fused": found})
     assert "2.00 times as fast" in text
     assert "2.10 to 2.30 times when they took turns" in text
     for harmless in ({"whole_set": 2.2}, {"whole_set": None}, {"interval": None}):
-        assert round_warned(generate(1), found={"fused": found | harmless}) == []
+        assert round_warned(generate(1), found={"fused": found.but(**harmless)}) == []
     assert round_warned(generate(1), found={"fused": None}) == []

@@ -1,8 +1,8 @@
 import pytest
 from generated_runs import generate
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare.differences import differing_rows, first_divergence
-from whisper_speedup.compare.runs import Result, Run, Utterance
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,8 @@ def test_first_divergence(a, b, position):
 
 
 def rows(made, normalise=str.lower):
-    manifest = [Utterance.model_validate(row) for row in made.manifest]
-    runs = {name: Run(name, {}, [Result.model_validate(row) for row in rows]) for name, rows in made.results.items()}
-    return differing_rows(manifest, runs["huggingface"], runs["fused"], normalise)
+    manifest = [Row.model_validate(row) for row in made.manifest]
+    return differing_rows(manifest, made.run("huggingface"), made.run("fused"), normalise)
 
 
 def test_equal_outputs_give_no_row():
@@ -31,30 +30,30 @@ def test_a_row_carries_both_outputs_and_the_verdict_of_the_reference():
     made.say("fused", 1, "one five five")
     made.results["fused"][1]["tokens"][0] += 1
     (row,) = rows(made)
-    assert (row["id"], row["engine"]) == (made.manifest[1]["id"], "fused")
-    assert (row["baseline_text"], row["text"]) == ("one two four", "one five five")
-    assert row["same_text"] is False
-    assert row["first_divergence"] == 0
-    assert row["reference_text"] == "one two three"
-    assert (row["baseline_word_errors"], row["word_errors"]) == (1, 2)
-    assert row["scores"]["fused"] == made.results["fused"][1]["score"]
+    assert (row.id, row.engine) == (made.manifest[1]["id"], "fused")
+    assert (row.baseline_text, row.text) == ("one two four", "one five five")
+    assert row.same_text is False
+    assert row.first_divergence == 0
+    assert row.reference_text == "one two three"
+    assert (row.baseline_word_errors, row.word_errors) == (1, 2)
+    assert row.scores["fused"] == made.results["fused"][1]["score"]
 
 
 def test_other_tokens_of_the_same_text_are_a_row_of_the_strict_rule():
     made = generate(2)
     made.results["fused"][0]["tokens"][-1] += 1
     (row,) = rows(made)
-    assert row["same_text"] is True
-    assert row["first_divergence"] == len(made.results["fused"][0]["tokens"]) - 1
+    assert row.same_text is True
+    assert row.first_divergence == len(made.results["fused"][0]["tokens"]) - 1
 
 
 def test_a_failed_utterance_is_no_difference():
     made = generate(2, differing=2)
     made.fail("fused", 0, "out of memory")
-    assert [row["id"] for row in rows(made)] == [made.manifest[1]["id"]]
+    assert [row.id for row in rows(made)] == [made.manifest[1]["id"]]
 
 
 def test_synthetic_weights_are_not_judged():
     (row,) = rows(generate(1, differing=1), normalise=None)
-    assert row["word_errors"] is None
-    assert row["reference_text"] is None
+    assert row.word_errors is None
+    assert row.reference_text is None

@@ -8,13 +8,16 @@ import pytest
 import soundfile
 
 from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
+from whisper_speedup.compare.differences import Difference
 from whisper_speedup.compare.evidence import evidence, worst_first
 from whisper_speedup.compare.log_mel import LEVELS, WIDTH, picture
 from whisper_speedup.params.sources import Folder
 
 
 def row(name="a", same_text=False, verdict=None, words=1, gap=None):
-    return {"id": name, "same_text": same_text, "verdict": verdict, "words_apart": words, "gap": gap}
+    made = Difference.model_construct(id=name, same_text=same_text, verdict=verdict, words_apart=words, gap=gap)
+    return made.but(characters_apart=None)
 
 
 def test_the_worst_comes_first():
@@ -23,7 +26,7 @@ def test_the_worst_comes_first():
         row("few", verdict="worse"), row("many", verdict="worse", words=3),
         row("far", verdict="worse", gap=-0.5),
     ]  # fmt: skip
-    assert [one["id"] for one in sorted(rows, key=worst_first)] == ["many", "far", "few", "unknown", "tie", "tokens"]
+    assert [one.id for one in sorted(rows, key=worst_first)] == ["many", "far", "few", "unknown", "tie", "tokens"]
 
 
 @pytest.fixture
@@ -38,26 +41,22 @@ def recordings(tmp_path, monkeypatch):
 
 
 def test_a_recording_is_an_mp3_that_plays_and_a_picture(recordings):
-    (found,) = evidence([row("b"), row("b", same_text=True)], recordings)
-    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(found["audio"])))
+    (found,) = evidence([row("b"), row("b", same_text=True)], read_manifest(recordings), recordings)
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(found.audio)))
     assert rate == 16000
     assert 4 <= len(samples) / rate < 4.2
-    assert len(found["audio"]) < 30_000
-    assert base64.b64decode(found["log_mel"]).startswith(b"\x89PNG")
-    assert [found] == evidence([row("b")], recordings)
+    assert len(found.audio) < 30_000
+    assert base64.b64decode(found.log_mel).startswith(b"\x89PNG")
+    assert [found] == evidence([row("b")], read_manifest(recordings), recordings)
 
 
 def test_the_cap_leaves_out_what_does_not_fit_and_says_so(recordings):
-    (small,) = evidence([row("a")], recordings)
-    cap = 2 * (len(small["audio"]) + len(small["log_mel"]))
+    (small,) = evidence([row("a")], read_manifest(recordings), recordings)
+    cap = 2 * (len(small.audio) + len(small.log_mel))
     rows = [row("b", words=3), row("a", words=2), row("c")]
-    found = evidence(rows, recordings, cap_bytes=cap)
-    assert [(one["id"], one["audio"] is None) for one in found] == [("b", True), ("a", False), ("c", False)]
-    assert "for recordings are used up" in found[0]["left_out"]
-
-
-def test_no_difference_reads_no_manifest(tmp_path):
-    assert evidence([], tmp_path / "missing") == []
+    found = evidence(rows, read_manifest(recordings), recordings, cap_bytes=cap)
+    assert [(one.id, one.audio is None) for one in found] == [("b", True), ("a", False), ("c", False)]
+    assert "for recordings are used up" in found[0].left_out
 
 
 def decoded(png):

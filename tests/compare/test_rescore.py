@@ -56,9 +56,10 @@ def real_features(number: int) -> torch.Tensor:
 
     from whisper_speedup.audio import manifest
     from whisper_speedup.audio.features import log_mel
+    from whisper_speedup.audio.row import read_manifest
 
     path = Path("build/example/data/manifest.jsonl")
-    audio = manifest.load_audio(path, manifest.read(path)[number])
+    audio = manifest.load_audio(path, read_manifest(path)[number])
     return log_mel(audio, WhisperFeatureExtractor.from_pretrained("weights"))
 
 

@@ -1,23 +1,20 @@
 import pytest
+from generated_runs import generate
 
 from whisper_speedup.compare.verdict import arithmetic, epsilon, verdict
 
 
 @pytest.mark.parametrize(
-    ("about", "expected"),
+    ("dtype", "precision", "expected"),
     [
-        ({"dtype": "float32", "settings": {"precision": "float32"}}, "float32"),
-        ({"dtype": "float32", "settings": {"precision": "autocast"}}, "float16"),
-        ({"dtype": "float16", "settings": {"precision": "half"}}, "float16"),
-        ({"dtype": "float32", "settings": {"precision": "tf32"}}, "float16"),
-        ({"dtype": "bfloat16", "settings": {"precision": "bfloat16"}}, "bfloat16"),
-        ({"dtype": "float64", "settings": {"precision": "float64"}}, "float64"),
-        ({"dtype": "int8", "settings": {}}, "float16"),
-        ({}, "float16"),
+        ("float32", "float32", "float32"), ("float32", "autocast", "float16"), ("float16", "half", "float16"),
+        ("float32", "tf32", "float16"), ("bfloat16", "bfloat16", "bfloat16"), ("float64", "float64", "float64"),
+        ("int8", None, "float16"),
     ],
-)
-def test_the_arithmetic_of_a_run(about, expected):
-    assert arithmetic(about) == expected
+)  # fmt: skip
+def test_the_arithmetic_of_a_run(dtype, precision, expected):
+    settings = {"precision": precision} if precision else {}
+    assert arithmetic(generate(1).run("fused").about.but(dtype=dtype, settings=settings)) == expected
 
 
 def test_the_limit_is_the_coarser_engine_s_and_follows_the_length_penalty():

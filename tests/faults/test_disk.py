@@ -16,6 +16,7 @@ import yaml
 from tests.checkpoints.folders import write_folder
 from tests.run.test_benchmark import BUNDLED, Deaf, without_times
 from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints import bundled, prepare
 from whisper_speedup.checkpoints.folder import make_once
 from whisper_speedup.cli import main
@@ -67,7 +68,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
 
 def stages_before(build: Path) -> None:
     manifest.prepare(Folder(source="folder", path="mine"), build / "p" / "data")
-    write_json(build / "p" / "model.json", prepare.prepare(Local(source="local", path="weights")))
+    write_json(build / "p" / "model.json", prepare.prepare(Local(source="local", path="weights")).content())
 
 
 class Talkative(Deaf):
@@ -120,7 +121,7 @@ def test_preparing_data_on_a_full_disk(
     assert not [path for path in disk.rglob("*") if path.is_file() and path != ballast]
     ballast.unlink()
     main(["data", "--profile", "p"])
-    assert len(manifest.read(disk / "build/p/data/manifest.jsonl")) == 3
+    assert len(read_manifest(disk / "build/p/data/manifest.jsonl")) == 3
 
 
 def test_making_weights_on_a_full_disk(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

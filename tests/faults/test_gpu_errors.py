@@ -59,7 +59,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
         tone = 0.1 * np.sin(2 * np.pi * 300 * (1 + number) * np.arange(8000) / 16000)
         soundfile.write(f"mine/{number}.wav", tone, 16000)
     manifest.prepare(Folder(source="folder", path="mine"), Path("build/p/data"))
-    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
+    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
     monkeypatch.setattr(worker, "_step_floor", lambda folder, device: {})  # its buffers take a second
     content = yaml.safe_load(BUNDLED.read_text())
     content["measure"] = {"device": "cpu", "threads": 1}

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.decode import AudioError, decode
 from whisper_speedup.audio.folder import open_folder
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints import ctranslate2
 from whisper_speedup.checkpoints.conversion import whisper_state_dict
 from whisper_speedup.checkpoints.folder import check
@@ -79,7 +80,7 @@ def model_json(data: bytes, folder: Path) -> None:
 def manifest_rows(data: bytes, folder: Path) -> None:
     """A manifest, and the clips that it names."""
     (folder / "manifest.jsonl").write_bytes(data)
-    for row in manifest.read(folder / "manifest.jsonl"):
+    for row in read_manifest(folder / "manifest.jsonl"):
         manifest.load_audio(folder / "manifest.jsonl", row)
 
 

@@ -37,7 +37,7 @@ def test_it_is_the_gpu_that_torch_uses_and_no_other(monkeypatch: pytest.MonkeyPa
     with board(CUDA) as found:
         assert found is None
     assert not nvml.opened
-    assert {key: conditions.read(CUDA)[key] for key in UNKNOWN} == UNKNOWN
+    assert {key: conditions.read(CUDA).content()[key] for key in UNKNOWN} == UNKNOWN
 
 
 def test_no_nvml_and_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

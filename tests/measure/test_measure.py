@@ -19,7 +19,7 @@ def test_the_clock_waits_for_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_memory_on_a_cpu_is_the_process_only() -> None:
-    found = memory.snapshot(CPU)
+    found = memory.snapshot(CPU).content()
     peak = found.pop("process_peak")
     assert found == {"allocated": None, "reserved": None, "max_allocated": None, "max_reserved": None}
     assert peak is not None
@@ -34,7 +34,7 @@ def test_the_process_peak_is_in_bytes(monkeypatch: pytest.MonkeyPatch, platform:
 
 
 def test_conditions_of_a_cpu_are_json_with_every_key() -> None:
-    found = conditions.read(CPU)
+    found = conditions.read(CPU).content()
     assert set(found) == {
         "cpu_mhz", "load_1min", "sm_mhz", "memory_mhz", "power_w", "temperature_c", "throttling",
     }  # fmt: skip
@@ -45,7 +45,7 @@ def test_conditions_of_a_cpu_are_json_with_every_key() -> None:
 
 def test_conditions_without_a_cpu_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("psutil.cpu_freq", lambda: None)
-    assert conditions.read(CPU)["cpu_mhz"] is None
+    assert conditions.read(CPU).cpu_mhz is None
 
 
 def test_the_fingerprint_is_sorted_json_and_the_same_again() -> None:

@@ -5,6 +5,7 @@ import torch
 
 from whisper_speedup.measure import parts
 from whisper_speedup.measure.parts import Stopwatch, unwatched
+from whisper_speedup.measure.records import Breakdown
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ def test_parts_add_up_and_the_rest_is_the_hosts(ticks: list[float]) -> None:
         with stopwatch.part(name):
             pass
     found = stopwatch.breakdown(8.0, 2)
-    assert found == {"encoder_s": 2, "prefill_s": 0.5, "steps_s": 3, "host_s": 2.5, "step_s": 1.5, "utterances": 2}
+    assert found == Breakdown(encoder_s=2, prefill_s=0.5, steps_s=3, host_s=2.5, step_s=1.5, utterances=2)
 
 
 def test_a_part_that_goes_on_counts_once(ticks: list[float]) -> None:
@@ -33,7 +34,7 @@ def test_a_part_that_goes_on_counts_once(ticks: list[float]) -> None:
     stopwatch.end("steps")
     stopwatch.begin()
     stopwatch.end("steps", entries=0)
-    assert stopwatch.breakdown(3.0, 1)["step_s"] == 3
+    assert stopwatch.breakdown(3.0, 1).step_s == 3
 
 
 def test_the_device_is_done_before_either_end_s_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +48,7 @@ def test_the_device_is_done_before_either_end_s_time_is_read(monkeypatch: pytest
 
 
 def test_without_a_step_there_is_no_time_of_one() -> None:
-    assert "step_s" not in Stopwatch(CPU).breakdown(1.0, 1)
+    assert "step_s" not in Stopwatch(CPU).breakdown(1.0, 1).content()
 
 
 def test_unwatched_does_nothing(ticks: list[float]) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from tests.measure.fake_nvml import NVMLError, fake_nvml, plug_in
 from whisper_speedup.measure import sampler
+from whisper_speedup.measure.records import Spread
 from whisper_speedup.measure.sampler import KEYS, Sampler
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -19,10 +20,10 @@ def test_a_run_is_summarised_as_least_median_and_most(monkeypatch: pytest.Monkey
         with sampled:
             pass
     found = sampled.summary()
-    assert found["samples"] == 4
-    assert found["sm_mhz"] == {"min": 1200, "median": 1600, "max": 1980}
-    assert found["throttling"] == {"software power cap": 3, "hardware thermal slowdown": 1}
-    json.dumps(found, allow_nan=False)
+    assert found.samples == 4
+    assert found.sm_mhz == Spread(min=1200, median=1600, max=1980)
+    assert found.throttling == {"software power cap": 3, "hardware thermal slowdown": 1}
+    json.dumps(found.content(), allow_nan=False)
 
 
 def test_energy_is_the_counter_s_difference_while_inside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +35,8 @@ def test_energy_is_the_counter_s_difference_while_inside(monkeypatch: pytest.Mon
         pass
     used = sampled.used(audio_s=35.0)
     assert used is not None
-    assert (used["joules"], used["audio_s"]) == (70, 35)
-    assert used["seconds"] > 0
+    assert (used.joules, used.audio_s) == (70, 35)
+    assert used.seconds > 0
 
 
 def test_energy_that_is_lost_once_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,9 +52,9 @@ def test_on_a_cpu_there_is_no_energy_and_no_board() -> None:
     with Sampler(CPU, NEVER_S) as sampled:
         pass
     found = sampled.summary()
-    assert set(found) == {"samples", "interval_s", "throttling", *KEYS}
-    assert found["throttling"] is None
-    assert found["power_w"] is None
+    assert set(found.content()) == {"samples", "interval_s", "throttling", *KEYS}
+    assert found.throttling is None
+    assert found.power_w is None
     assert sampled.used(1.0) is None
 
 
@@ -78,7 +79,7 @@ def test_a_run_of_hours_keeps_a_bounded_number_of_samples(monkeypatch: pytest.Mo
         for _ in range(100):
             long._sample()
     assert 4 <= len(long.samples) <= 8
-    assert long.summary()["interval_s"] == long.interval_s > 16000
+    assert long.summary().interval_s == long.interval_s > 16000
 
 
 def test_others_are_all_that_is_not_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,4 +118,4 @@ def test_a_system_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psutil, "cpu_times", refuse)
     with Sampler(CPU, NEVER_S) as sampled:
         pass
-    assert sampled.summary()["others_cores"] is None
+    assert sampled.summary().others_cores is None

@@ -1,12 +1,14 @@
 import pytest
 
+from whisper_speedup.compare.differences import Difference
+from whisper_speedup.compare.evidence import Evidence
 from whisper_speedup.report.cards import anchor, cards
 
 LABELS = {"huggingface": "Hugging Face", "fused": "Fused"}
 
 
 def row(name="clip", **changes):
-    return {
+    return Difference.model_validate({
         "engine": "fused", "id": name, "duration_s": 3.0, "same_text": False, "reference": "A B",
         "reference_text": "a b", "baseline_text": "a b", "text": "a c", "baseline_raw_text": " A b.",
         "raw_text": " A c.",
@@ -16,7 +18,7 @@ def row(name="clip", **changes):
         "gap": -0.001, "epsilon": 2**-6, "verdict": "rounding tie", "not_judged": None,
         "fork": {"baseline": {"token": 2, "text": " b", "probability": 0.5},
                  "fused": {"token": 3, "text": " c", "probability": 0.25}},
-    } | changes  # fmt: skip
+    } | changes)  # fmt: skip
 
 
 def one(**changes):
@@ -52,16 +54,6 @@ def test_one_that_was_not_judged_says_why():
     assert facts["First token that differs"] == "number 2: Hugging Face id 2; Fused id 3"
 
 
-def test_a_row_of_an_older_compare_still_renders():
-    old = row()
-    for key in ("verdict", "gap", "epsilon", "reference_scores", "fork", "not_judged", "words_apart"):
-        del old[key]
-    ((card,), _) = cards([old], [], LABELS, "huggingface", 10)
-    assert card.badge == "Not judged"
-    assert "older than the judgement" in dict(card.facts)["Full-precision score"]
-    assert card.left_out == "these results hold no recordings"
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -76,7 +68,7 @@ def test_what_differs(changes, expected):
 
 def test_one_text_that_ends_where_the_other_goes_on():
     end = {"token": None, "text": None, "probability": 0.6}
-    _, facts = one(tokens=[1], fork={"baseline": row()["fork"]["baseline"], "fused": end})
+    _, facts = one(tokens=[1], fork={"baseline": row().fork["baseline"], "fused": end})
     assert facts["First token that differs"].endswith("Fused the end (probability 60.00%)")
 
 
@@ -87,7 +79,7 @@ def test_the_limit_leaves_out_the_last_and_counts_them():
 
 
 def test_recordings_go_to_their_utterance():
-    heard = [{"id": "clip", "audio": "AAAA", "log_mel": "BBBB", "left_out": None}]
+    heard = [Evidence(id="clip", audio="AAAA", log_mel="BBBB", left_out=None)]
     ((card,), _) = cards([row()], heard, LABELS, "huggingface", 10)
     assert (card.audio, card.log_mel, card.left_out) == ("AAAA", "BBBB", None)
 

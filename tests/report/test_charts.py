@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from whisper_speedup.compare.latency import Heard, Latency
 from whisper_speedup.report.charts import bars, canvas, times
 
 LABELS = {"huggingface": "Hugging Face", "fused": "Fused"}
@@ -12,15 +13,15 @@ ENGINES = ["huggingface", "fused"]
 
 def latency(*pairs, tokens=None):
     return [
-        {
-            "id": f"clip <{number}> & co",
-            "engines": {
-                name: {"seconds": value, "tokens": (tokens[number] if tokens else 10) if value else None}
+        Latency(
+            id=f"clip <{number}> & co", duration_s=1.0, cut_from_s=None, reference=None, error=None,
+            engines={
+                name: Heard(seconds=value, tokens=(tokens[number] if tokens else 10) if value else None)
                 for name, value in zip(ENGINES, pair, strict=True)
             },
-        }
+        )
         for number, pair in enumerate(pairs)
-    ]
+    ]  # fmt: skip
 
 
 SOME = latency((1.0, 0.4), (2.0, 0.5), (3.0, None), (4.0, 0.7), (5.0, 0.8), (7.0, 1.0), tokens=[4, 8, 12, 16, 20, 30])

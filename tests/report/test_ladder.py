@@ -7,13 +7,16 @@ import pytest
 from generated_runs import GeneratedRuns, generate, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.disk.files import read_json, read_jsonl, sha256, write_json, write_jsonl
+from whisper_speedup.compare.latency import Latency
+from whisper_speedup.disk.files import read_json, sha256, write_json, write_jsonl
+from whisper_speedup.disk.records import read_records
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import Params
 from whisper_speedup.report import summary
 from whisper_speedup.report.ladder import ladder
 from whisper_speedup.report.render import render
 from whisper_speedup.report.speed import speed
+from whisper_speedup.run.rows import LeftOut
 
 RUNGS: dict[str, tuple[float, list[str]]] = {
     "ladder.own_loop": (0.5, []),
@@ -46,8 +49,9 @@ def runs() -> GeneratedRuns:
 def leave_out(build: Path, engine: str, why: str) -> None:
     folder = build / "example" / "runs" / engine
     write_jsonl(folder / "results.jsonl", [])
-    about = {"engine": engine, "profile": "example", "left_out": why}
-    write_json(folder / "run.json", {**about, "results_sha256": sha256(folder / "results.jsonl")})
+    hashes = dict.fromkeys(("data_sha256", "weights_sha256", "model_sha256"), "0" * 64)
+    hashes["results_sha256"] = sha256(folder / "results.jsonl")
+    write_json(folder / "run.json", LeftOut(engine=engine, profile="example", left_out=why, **hashes).content())
 
 
 @pytest.fixture
@@ -61,9 +65,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return compare(profile(), "example", Params(profile="example", engines=ENGINES))
 
 
-def results(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+def results(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[Latency]]:
     return (
-        read_json(folder / "context.json"), read_json(folder / "metrics.json"), read_jsonl(folder / "latency.jsonl"),
+        read_json(folder / "context.json"), read_json(folder / "metrics.json"),
+        read_records(Latency, folder / "latency.jsonl"),
     )  # fmt: skip
 
 

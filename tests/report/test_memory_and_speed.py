@@ -4,7 +4,9 @@ import pytest
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.disk.files import read_json, read_jsonl
+from whisper_speedup.compare.latency import Latency
+from whisper_speedup.disk.files import read_json
+from whisper_speedup.disk.records import read_records
 from whisper_speedup.report.memory import memory, parts
 from whisper_speedup.report.speed import speed
 
@@ -20,7 +22,7 @@ def results(tmp_path, monkeypatch):
         return (
             read_json(folder / "context.json"),
             read_json(folder / "metrics.json"),
-            read_jsonl(folder / "latency.jsonl"),
+            read_records(Latency, folder / "latency.jsonl"),
         )
 
     return make

@@ -7,7 +7,9 @@ from generated_runs import generate, params, profile
 from html_check import Page
 
 from whisper_speedup.compare import compare
-from whisper_speedup.disk.files import read_json, read_jsonl, write_json
+from whisper_speedup.compare.differences import Difference
+from whisper_speedup.disk.files import read_json, write_json
+from whisper_speedup.disk.records import read_records
 from whisper_speedup.params.profile import Params
 from whisper_speedup.report import render
 from whisper_speedup.report.align import Piece, align
@@ -104,7 +106,7 @@ def test_marks_stay_with_their_letter() -> None:
 
 def test_the_card_with_more_characters_comes_first(here: Path) -> None:
     page(here, "zh", *CHINESE)
-    (row,) = read_jsonl(here / "reports" / "example" / "differences.jsonl")
-    rows = [row, row | {"id": "worse", "characters_apart": 5}]
+    (row,) = read_records(Difference, here / "reports" / "example" / "differences.jsonl")
+    rows = [row, row.but(id="worse", characters_apart=5)]
     made, _ = cards(rows, [], {"huggingface": "Hugging Face", "fused": "Fused"}, "huggingface", 10, CHARACTERS)
     assert [card.what for card in made] == ["5 characters differ", "1 character differs"]

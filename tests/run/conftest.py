@@ -49,7 +49,7 @@ def stages_before(folder: Path) -> Profile:
 def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     monkeypatch.chdir(tmp_path)
     made = stages_before(tmp_path)
-    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
+    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
     return made
 
 

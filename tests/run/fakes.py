@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.protocol import Generation, Outcome, Utterance
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import GenerationParams, MeasureParams
@@ -41,7 +42,8 @@ class Hearing:
         (self.folder / f"pid.{os.getpid()}").touch()
 
     def warm_up(self, features: torch.Tensor) -> None:
-        pass
+        with Progress("warming up", 1, "length") as progress:
+            progress.advance()
 
     def generate(self, features: torch.Tensor) -> Generation:
         self.heard += 1

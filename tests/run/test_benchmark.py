@@ -14,6 +14,7 @@ import yaml
 
 from tests.checkpoints.folders import write_folder
 from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.disk.files import read_json, read_jsonl, write_json
 from whisper_speedup.disk.lock import only_one
@@ -22,8 +23,9 @@ from whisper_speedup.errors import EngineLost, LeftOutError, UserError
 from whisper_speedup.params.profile import GenerationParams, Profile
 from whisper_speedup.params.sources import Folder, Local
 from whisper_speedup.run import benchmark
-from whisper_speedup.run.decoding import NO_OUTPUT
 
+KEYS = ["id", "tokens", "text", "raw_text", "score", "seconds", "device_seconds", "truncated", "error"]
+NO_OUTPUT = dict.fromkeys(KEYS[1:-1])
 BUNDLED = Path(__file__).parents[2] / "profiles" / "bundled.yaml"
 
 
@@ -71,7 +73,7 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
     data = Folder(source="folder", path="mine")
     manifest.prepare(data, Path("build/p/data"))
     write_folder(Path("weights"))
-    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
+    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
     content = yaml.safe_load(BUNDLED.read_text())
     content["measure"] = {"device": "cpu", "threads": 1, "warmup": 5, "repeats": 3}
     return Profile.model_validate(content)
@@ -109,7 +111,7 @@ def test_features_are_the_clips_own(profile: Profile, monkeypatch: pytest.Monkey
 
 def test_an_unreadable_clip_carries_its_reason(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     row = decode(profile, Counting(), monkeypatch)[1]
-    assert list(row) == ["id", "tokens", "text", "raw_text", "score", "seconds", "device_seconds", "truncated", "error"]
+    assert list(row) == KEYS
     assert "b.wav" in row.pop("error")
     assert row == {"id": "b", **NO_OUTPUT}
 
@@ -147,7 +149,7 @@ def test_an_engine_elsewhere_says_its_own_seconds_memory_and_packages(
 
 
 def test_a_clip_that_changed_since_carries_its_reason(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio = manifest.read(Path("build/p/data/manifest.jsonl"))[3].audio
+    audio = read_manifest(Path("build/p/data/manifest.jsonl"))[3].audio
     assert audio is not None
     Path("build/p/data", audio).write_bytes(b"something else")
     once = profile.model_copy(update={"measure": profile.measure.model_copy(update={"warmup": 1})})
@@ -210,17 +212,7 @@ def test_a_failing_gpu_ends_the_run_and_its_rows_are_kept(
     header, session, *rows = read_jsonl(PARTIAL)
     assert set(session["session"]) == {"started", "conditions"}
     assert [(row["id"], row["tokens"], row["error"] is None) for row in rows] == [("a", [61], True), ("b", None, False)]
-    assert list(rows[0]) == [
-        "id",
-        "tokens",
-        "text",
-        "raw_text",
-        "score",
-        "seconds",
-        "device_seconds",
-        "truncated",
-        "error",
-    ]
+    assert list(rows[0]) == KEYS
     assert header["total"] == 4
     assert not Path("build/p/runs").exists()
 
@@ -323,7 +315,7 @@ def test_rows_of_other_inputs_are_never_continued(profile: Profile, monkeypatch:
 
 
 def test_a_clip_that_was_mended_is_decoded_again(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    audio = manifest.read(Path("build/p/data/manifest.jsonl"))[0].audio
+    audio = read_manifest(Path("build/p/data/manifest.jsonl"))[0].audio
     assert audio is not None
     clip = Path("build/p/data", audio)
     content = clip.read_bytes()

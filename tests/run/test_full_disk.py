@@ -25,7 +25,7 @@ def test_two_workers_and_a_full_disk(
     here.mkdir()
     monkeypatch.chdir(here)
     stages_before(here)
-    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")))
+    write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
     shutil.move(here / "build", disk / "build")
     (here / "talkative").touch()
     monkeypatch.setattr(benchmark, "create", maker(here))

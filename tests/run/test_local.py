@@ -1,25 +1,25 @@
 """Speech and weights for a worker that sees the driver's files, and for one that does not."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.checkpoints.folders import write_folder
-from whisper_speedup.audio import manifest
+from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.checkpoints import prepare as checkpoints
+from whisper_speedup.checkpoints.identity import Checkpoint, read_checkpoint
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.params.sources import Hub, Local
 from whisper_speedup.run import benchmark
-from whisper_speedup.run.decoding import Item
 from whisper_speedup.run.local import Clips, Recorded
+from whisper_speedup.run.messages import Item
 
 
 def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None:
     path = Path("build/p/data/manifest.jsonl")
-    row = manifest.read(path)[3]
+    row = read_manifest(path)[3]
     here = Clips(path, "cpu").open(Path("weights"), torch.device("cpu"))
     elsewhere = Clips(Path("/not/here/manifest.jsonl"), "cpu")
     assert not elsewhere.visible()
@@ -33,7 +33,7 @@ def test_audio_that_came_along_gives_the_same_features(profile: Profile) -> None
 
 def test_audio_that_cannot_be_sent_carries_its_reason(profile: Profile) -> None:
     path = Path("build/p/data/manifest.jsonl")
-    rows = manifest.read(path)
+    rows = read_manifest(path)
     broken = next(row for row in rows if row.error is not None)
     assert benchmark._with_audio(0, broken, path).row.error == broken.error
     assert rows[0].audio is not None
@@ -43,9 +43,8 @@ def test_audio_that_cannot_be_sent_carries_its_reason(profile: Profile) -> None:
     assert "does not exist" in sent.row.error
 
 
-def told() -> dict[str, object]:
-    content: dict[str, object] = json.loads(Path("build/p/model.json").read_text())
-    return content
+def told() -> Checkpoint:
+    return read_checkpoint(Path("build/p/model.json"))
 
 
 def test_weights_that_are_seen_are_checked(profile: Profile) -> None:
@@ -66,15 +65,15 @@ def test_weights_are_brought_at_the_drivers_revision_and_checked(
 ) -> None:
     asked: list[object] = []
 
-    def prepare(model: Hub, folder: Path) -> dict[str, object]:
+    def prepare(model: Hub, folder: Path) -> Checkpoint:
         asked.append((model.revision, folder))
-        return {"path": str(brought)}
+        return told().but(path=str(brought))
 
     monkeypatch.setattr(checkpoints, "prepare", prepare)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     brought = Path("weights").absolute()
     hub = Hub(source="hub", id="openai/whisper-tiny")
-    content = told() | {"revision": "a" * 40}
+    content = told().but(revision="a" * 40)
     assert Recorded(hub, content, Path("/not/here")).folder() == brought
     assert asked == [("a" * 40, tmp_path / "cache/whisper-speedup/models")]
     brought = tmp_path / "others"

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from whisper_speedup.audio.manifest import Row
+from whisper_speedup.audio.row import Row
 from whisper_speedup.run.order import orders, subset
 
 

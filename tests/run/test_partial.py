@@ -1,7 +1,6 @@
 """What ends a run early, what is left of it, and how the next process goes on from there."""
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,34 +8,40 @@ from typing import Any
 
 import pytest
 import torch
+from generated_runs import profile
 
 from whisper_speedup.disk.files import read_jsonl
 from whisper_speedup.disk.names import Names
 from whisper_speedup.errors import UserError
 from whisper_speedup.run.partial import Partial, one_sentence
+from whisper_speedup.run.rows import PartialKey, Result, Session
 
-KEY: dict[str, Any] = {"engine": "counting", "weights_sha256": "ab", "settings": {"launch": (1, 2)}}
+KEY = PartialKey(
+    engine="counting", data_sha256="", weights_sha256="ab", model_sha256="", source_sha256="old", dtype="float32",
+    settings={"launch": [1, 2]}, prompt=[2], device="cpu", threads=1, environment={}, repeats=1, warmup=1,
+    generation=profile().generation,
+)  # fmt: skip
 IDS = Names(["a", "b", "c"])
-SESSION = {"started": "today"}
+SESSION = Session(started="today")
 KEPT = "utterances are kept in"
 FROM_THERE = "and running again goes on from there"
 
 
-def opened(folder: Path, key: dict[str, Any] = KEY, session: dict[str, Any] = SESSION) -> Partial:
+def opened(folder: Path, key: PartialKey = KEY, session: Session = SESSION) -> Partial:
     return Partial(folder / "partial" / "counting.jsonl", key, IDS, session)
 
 
-def row(name: str, **values: Any) -> dict[str, Any]:
-    return {"id": name, "text": "l'été\u2028", "error": None, **values}
+def row(name: str, text: str = "l'été\u2028", error: str | None = None) -> Result:
+    return Result(id=name, text=text, error=error)
 
 
-def rows(partial: Partial) -> dict[str, Any]:
-    return {kept["id"]: kept for kept in map(json.loads, partial.lines())}
+def rows(partial: Partial) -> dict[str, Result]:
+    return {kept.id: kept for kept in map(Result.model_validate_json, partial.lines())}
 
 
 def begun(folder: Path) -> Partial:
     partial = opened(folder)
-    partial.append(row("a"))
+    partial.extend([row("a")])
     return partial
 
 
@@ -44,24 +49,24 @@ def test_each_row_is_on_disk_at_once(tmp_path: Path) -> None:
     partial = begun(tmp_path)
     for number in (1, 2):
         assert [entry["id"] for entry in read_jsonl(partial.path)[2:]] == ["a", "b"][:number]
-        partial.append(row("b"))
+        partial.extend([row("b")])
     header, session = read_jsonl(partial.path)[:2]
-    assert header == {"format": 2, "key": {**KEY, "settings": {"launch": [1, 2]}}, "total": 3}
-    assert session == {"session": SESSION}
-    assert read_jsonl(partial.path)[2] == row("a")
+    assert header == {"format": 2, "key": KEY.content(), "total": 3}
+    assert session == {"session": {"started": "today"}}
+    assert read_jsonl(partial.path)[2] == row("a").model_dump()
     partial.close()
 
 
 def test_the_same_key_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     begun(tmp_path).close()
-    partial = opened(tmp_path, session={"started": "tomorrow"})
+    partial = opened(tmp_path, session=Session(started="tomorrow"))
     assert rows(partial) == {"a": row("a")}
-    assert partial.resumed_from == [{"rows": 1, "started": "today"}]
+    assert partial.resumed_from == [SESSION.but(rows=1)]
     assert capsys.readouterr().err == f"going on: 1 of 3 {KEPT} {partial.path}\n"
-    partial.append(row("b"))
+    partial.extend([row("b")])
     partial.close()
     third = opened(tmp_path)
-    assert third.resumed_from == [{"rows": 1, "started": "today"}, {"rows": 1, "started": "tomorrow"}]
+    assert third.resumed_from == [SESSION.but(rows=1), Session(rows=1, started="tomorrow")]
     third.close()
     kinds = [next(iter(entry)) for entry in read_jsonl(third.path)]
     assert kinds == ["format", "session", "id", "session", "id", "session"]
@@ -89,7 +94,7 @@ def test_another_key_begins_anew_and_keeps_the_old_rows_aside(
 ) -> None:
     begun(tmp_path).close()
     before = (tmp_path / "partial" / "counting.jsonl").read_bytes()
-    partial = opened(tmp_path, {**KEY, **change})
+    partial = opened(tmp_path, KEY.but(**change))
     partial.close()
     assert rows(partial) == {}
     assert f"made with something else ({named}): kept as counting.aside.jsonl" in capsys.readouterr().err
@@ -99,15 +104,15 @@ def test_another_key_begins_anew_and_keeps_the_old_rows_aside(
 
 def test_rows_with_an_error_are_tried_again_and_the_last_one_counts(tmp_path: Path) -> None:
     partial = begun(tmp_path)
-    partial.append(row("b", error="the disk was wet."))
+    partial.extend([row("b", error="the disk was wet.")])
     partial.close()
     again = opened(tmp_path)
     assert list(rows(again)) == ["a"]
-    again.append(row("b", text="dry"))
+    again.extend([row("b", text="dry")])
     again.close()
     third = opened(tmp_path)
-    assert {name: kept["text"] for name, kept in rows(third).items()} == {"a": row("a")["text"], "b": "dry"}
-    assert [session["rows"] for session in third.resumed_from or []] == [1, 1]
+    assert {name: kept.text for name, kept in rows(third).items()} == {"a": row("a").text, "b": "dry"}
+    assert [session.rows for session in third.resumed_from or []] == [1, 1]
     third.close()
 
 
@@ -115,7 +120,7 @@ def test_a_file_cut_at_any_byte_keeps_every_whole_row(tmp_path: Path, monkeypatc
     for slow in ("fsync", "fdatasync"):  # milliseconds each, and a power cut is not what happens here
         monkeypatch.setattr(os, slow, lambda file: None)
     partial = begun(tmp_path)
-    partial.append(row("b"))
+    partial.extend([row("b")])
     partial.close()
     content = partial.path.read_bytes()
     ends = [place + 1 for place, byte in enumerate(content) if byte == 10]
@@ -151,7 +156,7 @@ def test_rows_of_strangers_are_left_out(tmp_path: Path) -> None:
     partial = begun(tmp_path)
     partial.close()
     with partial.path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row("nobody")) + "\n")
+        file.write(row("nobody").model_dump_json() + "\n")
     again = opened(tmp_path)
     assert list(rows(again)) == ["a"]
     again.close()
@@ -160,7 +165,7 @@ def test_rows_of_strangers_are_left_out(tmp_path: Path) -> None:
 def test_what_is_done_leaves_nothing(tmp_path: Path) -> None:
     partial = begun(tmp_path)
     with one_sentence(partial):
-        partial.append(row("b"))
+        partial.extend([row("b")])
     partial.remove()
     assert not list(tmp_path.iterdir())
 
@@ -195,7 +200,7 @@ def test_a_disk_that_becomes_full_halves_no_row(tmp_path: Path, monkeypatch: pyt
     before = partial.path.read_bytes()
     monkeypatch.setattr("os.write", Full(room))
     with pytest.raises(UserError) as ended, one_sentence(partial):
-        partial.append(row("b", text="x" * 60))
+        partial.extend([row("b", text="x" * 60)])
     assert str(ended.value) == (
         f"the disk is full ({partial.path} cannot be written): free some space, then run again; 1 of 3 {KEPT}"
         f" {partial.path}, {FROM_THERE}."

@@ -13,9 +13,9 @@ from tests.run.test_benchmark import without_times
 from whisper_speedup.disk.files import read_json, read_jsonl
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.run import benchmark
-from whisper_speedup.run.crew import Bug, Failed
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.local import Checked, Clips
+from whisper_speedup.run.messages import Bug, Failed
 from whisper_speedup.run.processes import serve, visible_gpus
 
 
@@ -92,7 +92,7 @@ def test_an_engines_broken_pipe_is_told_and_not_taken_for_a_driver_that_is_gone(
         signal.signal(signal.SIGINT, before)
     said = ours.recv()
     assert isinstance(said, Bug)
-    assert "EOFError: Ran out of input" in said.trace
+    assert "EOFError: Ran out of input" in said.why
 
 
 def test_the_gpus_that_are_left_to_us(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whisper_speedup.run.source import PACKAGE, PIPELINE, package_sha256, source_sha256
+from whisper_speedup.run.source import PACKAGE, PIPELINE, Stage, package_sha256, source_sha256
 
-STAGES = ("baseline", "yardstick", "optimized")
+STAGES = (Stage.BASELINE, Stage.YARDSTICK, Stage.OPTIMIZED)
 
 
 @pytest.fixture
@@ -27,9 +27,9 @@ def package(tmp_path: Path) -> Path:
     ("name", "stages"),
     [
         ("run/benchmark.py", set(STAGES)), ("checkpoints/prompt.py", set(STAGES)),
-        ("engines/huggingface.py", set(STAGES)), ("engines/fused.py", {"optimized"}),
-        ("kernels/embed.py", {"optimized"}), ("fused/launch/gpu.json", {"optimized"}),
-        ("kernels/new.py", {"optimized"}), ("report/view.py", set()), ("compare/wer.py", set()), ("cli.py", set()),
+        ("engines/huggingface.py", set(STAGES)), ("engines/fused.py", {Stage.OPTIMIZED}),
+        ("kernels/embed.py", {Stage.OPTIMIZED}), ("fused/launch/gpu.json", {Stage.OPTIMIZED}),
+        ("kernels/new.py", {Stage.OPTIMIZED}), ("report/view.py", set()), ("compare/wer.py", set()), ("cli.py", set()),
         ("report/page/script.js", set()),
     ],
 )  # fmt: skip
@@ -40,21 +40,22 @@ def test_a_changed_file_changes_what_it_can_change(package: Path, name: str, sta
 
 
 def test_names_and_contents_cannot_be_mixed_up(package: Path) -> None:
-    before = source_sha256("optimized", package)
+    before = source_sha256(Stage.OPTIMIZED, package)
     (package / "checkpoints/prompt.py").rename(package / "checkpoints/prompts.py")
-    assert source_sha256("optimized", package) != before
+    assert source_sha256(Stage.OPTIMIZED, package) != before
 
 
 def test_without_the_repository_everything_counts(package: Path) -> None:
-    before = source_sha256("baseline", package, package / "dvc.yaml")
+    before = source_sha256(Stage.BASELINE, package, package / "dvc.yaml")
     (package / "engines/fused.py").write_text("x = 2\n")
-    assert source_sha256("baseline", package, package / "dvc.yaml") != before
+    assert source_sha256(Stage.BASELINE, package, package / "dvc.yaml") != before
 
 
 def test_what_dvc_lists_is_there() -> None:
+    assert list(yaml.safe_load(PIPELINE.read_text())["stages"]) == list(Stage)
     for stage in yaml.safe_load(PIPELINE.read_text())["stages"].values():
         for name in stage.get("deps", []):
             if name.startswith("src/"):
                 assert (PIPELINE.parent / name).exists(), name
-    assert len({package_sha256(), *(source_sha256(stage) for stage in ("baseline", "optimized"))}) == 3
+    assert len({package_sha256(), *(source_sha256(stage) for stage in (Stage.BASELINE, Stage.OPTIMIZED))}) == 3
     assert (PACKAGE / "run").is_dir()

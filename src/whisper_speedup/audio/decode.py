@@ -10,11 +10,10 @@ import soundfile
 from whisper_speedup.audio.clips import MAX_BYTES, Stream
 from whisper_speedup.audio.clips import AudioError as AudioError
 from whisper_speedup.audio.numba_cache import import_librosa
+from whisper_speedup.audio.row import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.streams import split
 from whisper_speedup.audio.truncation import truncation
 
-SAMPLING_RATE = 16_000
-WINDOW_S = 30  # Whisper's encoder sees 30 s and no more
 MAX_LENGTH_S = 4 * 3600
 RATES = range(4_000, 384_001)
 MAX_CHANNELS = 32

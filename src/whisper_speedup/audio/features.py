@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from whisper_speedup.audio.decode import SAMPLING_RATE
+from whisper_speedup.audio.row import SAMPLING_RATE
 from whisper_speedup.params.profile import FeaturesPlace
 
 CPU = torch.device("cpu")

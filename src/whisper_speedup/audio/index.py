@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from whisper_speedup.audio.manifest import Row, validated
+from whisper_speedup.audio.row import Row
 from whisper_speedup.disk.files import iter_jsonl, parsed
 from whisper_speedup.disk.names import Names
+from whisper_speedup.disk.records import checked
 from whisper_speedup.errors import UserError, shown
 
 
 class Index:
     """The rows of the manifest `path` by number, from 0. All are checked once, then read from the file again.
 
-    `names`: which number an id has. Raises UserError, naming the row, as manifest.read does. May be read by several
+    `names`: which number an id has. Raises UserError, naming the row, as read_manifest does. May be read by several
     threads.
     """
 
@@ -47,7 +48,7 @@ class Index:
             for number in numbers:
                 file.seek(self._begins[number])
                 line = file.readline().decode("utf-8")
-                yield validated(parsed(line, self.path, number + 1), self.path, number + 1)
+                yield checked(Row, parsed(line, self.path, number + 1), self.path, number + 1)
 
     def readable(self) -> Iterator[Row]:
         """The rows that have audio, in order."""
@@ -59,7 +60,7 @@ class Index:
 
     def _check(self) -> Iterator[str]:
         for number, (begin, content) in enumerate(iter_jsonl(self.path), 1):
-            row = validated(content, self.path, number)
+            row = checked(Row, content, self.path, number)
             self._begins.append(begin)
             self._durations.append(row.duration_s)
             self._readable.append(row.error is None)

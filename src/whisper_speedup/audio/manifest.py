@@ -8,52 +8,24 @@ from collections.abc import Iterator
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from whisper_speedup.audio.clips import Clip, one_line
-from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S, AudioError, Waveform, decode
+from whisper_speedup.audio.clips import Clip
+from whisper_speedup.audio.decode import AudioError, Waveform, decode
 from whisper_speedup.audio.folder import open_folder
 from whisper_speedup.audio.librispeech import open_librispeech
+from whisper_speedup.audio.row import SAMPLING_RATE, WINDOW_S, Row
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.audio.tally import Tally
 from whisper_speedup.audio.variations import vary
-from whisper_speedup.disk.files import read_jsonl, write_jsonl
+from whisper_speedup.disk.files import write_jsonl
 from whisper_speedup.disk.progress import track
 from whisper_speedup.errors import UserError, readable, say, shown
 from whisper_speedup.params.sources import Folder, LibriSpeech, Samples
 
 MANIFEST = "manifest.jsonl"
-
-
-class Row(BaseModel):
-    """One utterance. `audio` is relative to the manifest; it and `sha256` are null, and `duration_s` 0, with `error`.
-
-    `cut_from_s` is the recording's length when it was over 30 s and cut, as Whisper does. `note`: what was odd about
-    the file and was put right; a row without one is written without the key, as rows were before there were notes.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-    id: str = Field(min_length=1)
-    audio: str | None = Field(pattern=r"^audio/[A-Za-z0-9_-][A-Za-z0-9._-]*\.flac$")
-    sha256: str | None = Field(pattern=r"^[0-9a-f]{64}$")
-    duration_s: float = Field(ge=0, le=30)
-    sampling_rate: int = Field(ge=SAMPLING_RATE, le=SAMPLING_RATE)
-    reference: str | None
-    speaker: str | None
-    cut_from_s: float | None
-    error: str | None
-    note: str | None = None
-
-    @model_validator(mode="after")
-    def _audio_or_error(self) -> "Row":
-        if (self.audio is None) != (self.error is not None) or (self.sha256 is None) != (self.audio is None):
-            raise ValueError("needs either audio and sha256, or an error")
-        return self
 
 
 def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
@@ -78,28 +50,6 @@ def prepare(data: Samples | LibriSpeech | Folder, folder: Path) -> list[Row]:
     noted = len({row.note for row in rows if row.note})
     say(tally.line(clips, sum(row.error is not None for row in rows), noted))
     return rows
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a manifest. Raises UserError, naming the line, when one is not what `prepare` writes.
-
-    index.py reads a manifest of any length row by row.
-    """
-    rows = [validated(content, path, number) for number, content in enumerate(read_jsonl(path), 1)]
-    name, count = Counter(row.id for row in rows).most_common(1)[0] if rows else ("", 0)
-    if count > 1:
-        raise UserError(f"{path} has {count} rows with the id {shown(name)}: delete it and run dvc repro.")
-    return rows
-
-
-def validated(content: dict[str, Any], path: Path, number: int) -> Row:
-    """The `number`th row of the manifest `path`. Raises UserError."""
-    try:
-        return Row.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        detail = one_line(f"{'.'.join(map(str, first['loc']))} {first['msg']}")
-        raise UserError(f"{path}, row {number}: {detail}: delete it and run dvc repro.") from None
 
 
 def load_audio(manifest: Path, row: Row) -> np.ndarray:

@@ -5,7 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from whisper_speedup.audio.decode import SAMPLING_RATE, Waveform, resample, window
+from whisper_speedup.audio.decode import Waveform, resample, window
+from whisper_speedup.audio.row import SAMPLING_RATE
 from whisper_speedup.params.sources import Variations
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from whisper_speedup.checkpoints.identity import FileRecord
 from whisper_speedup.disk.files import sha256, write_json
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.storage import reason
@@ -30,7 +31,6 @@ ATTENTIONS = {"eager", "sdpa", "flash_attention_2"}
 MAX_LAYERS = 256  # eight times the largest published Whisper; building a model of 10,000 takes minutes
 OPTIONAL = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 RECIPE = "recipe.json"
-FileRecord = dict[str, Any]  # name, bytes, sha256
 
 
 def used_files(folder: Path) -> list[str]:
@@ -63,7 +63,7 @@ def used_files(folder: Path) -> list[str]:
 def records(folder: Path) -> list[FileRecord]:
     """Name, size and SHA-256 of each file that counts, sorted by name. Raises UserError."""
     return [
-        {"name": name, "bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        FileRecord(name=name, bytes=(folder / name).stat().st_size, sha256=sha256(folder / name))
         for name in used_files(folder)
     ]
 
@@ -109,6 +109,10 @@ def check(folder: Path) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def _content(recipe: dict[str, Any], folder: Path) -> dict[str, Any]:
+    return {"recipe": recipe, "files": [file.content() for file in records(folder)]}
+
+
 def make_once(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]) -> None:
     """Have `make` fill `target`, unless it is there already, made by the same recipe and unchanged since.
 
@@ -126,7 +130,7 @@ def _make(target: Path, recipe: dict[str, Any], make: Callable[[Path], None]) ->
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         make(temporary)
-        write_json(temporary / RECIPE, {"recipe": recipe, "files": records(temporary)})
+        write_json(temporary / RECIPE, _content(recipe, temporary))
         for path in (temporary, *temporary.iterdir()):  # mkdtemp and safetensors make them private
             path.chmod(0o755 if path.is_dir() else 0o644)
         if target.is_dir() and not target.is_symlink():
@@ -160,7 +164,7 @@ def _check_config(config: dict[str, Any], path: Path) -> None:
 def _made(target: Path, recipe: dict[str, Any]) -> bool:
     try:
         record = json.loads((target / RECIPE).read_text(encoding="utf-8"))
-        return bool(record == {"recipe": recipe, "files": records(target)})
+        return bool(record == _content(recipe, target))
     except (OSError, ValueError, UserError):
         return False
 

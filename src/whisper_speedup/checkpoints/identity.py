@@ -1,29 +1,58 @@
-"""Which weights a run used, as one hash."""
+"""model.json: which weights a run used, and where they came from."""
 
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any
+from pathlib import Path
 
-from whisper_speedup.errors import UserError
+from pydantic import Field, field_validator
 
+from whisper_speedup.disk.records import Record, read_record
 
-def weights_sha256(model: Any) -> str:
-    """One SHA-256 over the names and hashes of model.json's weight files, one or many.
-
-    Raises UserError when `model`, the content of model.json, lists none.
-    """
-    files = model.get("files", []) if isinstance(model, dict) else []
-    try:
-        weights = [file for file in files if file["name"].endswith((".safetensors", ".bin"))]
-        lines = [f"{file['name']} {file['sha256']}" for file in weights]
-    except (TypeError, KeyError, AttributeError):
-        raise UserError("model.json is not what the model stage writes: run dvc repro --force model.") from None
-    if not lines:
-        raise UserError("model.json lists no weights: run dvc repro to make the model again.")
-    return sha256("\n".join(sorted(lines)).encode()).hexdigest()
+WEIGHTS = (".safetensors", ".bin")
 
 
-def model_sha256(model: Any) -> str:
-    """One SHA-256 over all files of model.json: weights, configurations, tokenizer. Raises UserError as above."""
-    weights_sha256(model)
-    lines = [f"{file['name']} {file['sha256']}" for file in model["files"]]
-    return sha256("\n".join(sorted(lines)).encode()).hexdigest()
+class FileRecord(Record):
+    """A file of a checkpoint."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Checkpoint(Record):
+    """model.json. `path` is the Hugging Face folder, on the machine that wrote it."""
+
+    source: str
+    name: str
+    revision: str | None
+    path: str
+    trained: bool
+    parameters: int = 0
+    files: list[FileRecord] = Field(min_length=1)
+
+    @field_validator("files")
+    @classmethod
+    def _with_weights(cls, files: list[FileRecord]) -> list[FileRecord]:
+        if not any(file.name.endswith(WEIGHTS) for file in files):
+            raise ValueError("there are no weights")
+        return files
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the files with weights, one or many."""
+        return files_sha256(file for file in self.files if file.name.endswith(WEIGHTS))
+
+    @property
+    def model_sha256(self) -> str:
+        """Of all files: weights, configurations, tokenizer."""
+        return files_sha256(self.files)
+
+
+def files_sha256(files: Iterable[FileRecord]) -> str:
+    """One SHA-256 over names and hashes."""
+    return sha256("\n".join(sorted(f"{file.name} {file.sha256}" for file in files)).encode()).hexdigest()
+
+
+def read_checkpoint(model_json: Path) -> Checkpoint:
+    """What the model stage wrote. Raises UserError."""
+    return read_record(Checkpoint, model_json)

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from whisper_speedup.checkpoints import bundled, hub, synthetic
 from whisper_speedup.checkpoints.folder import check, make_once, records, used_files
-from whisper_speedup.disk.files import read_json, sha256
+from whisper_speedup.checkpoints.identity import Checkpoint, read_checkpoint
+from whisper_speedup.disk.files import sha256
 from whisper_speedup.errors import UserError, plain
 from whisper_speedup.hub import revisions
 from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
@@ -15,7 +15,7 @@ MODELS = Path("build/models")
 AGAIN = "run the model stage again (dvc repro --force model)"
 
 
-def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> dict[str, Any]:
+def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> Checkpoint:
     """Bring the weights to this machine and return what model.json holds.
 
     Bundled and synthetic weights are written under `folder`, once; hub weights stay in the Hugging Face cache and
@@ -37,16 +37,11 @@ def prepare(model: Bundled | Hub | Local | Synthetic, folder: Path = MODELS) -> 
         name = Path(os.path.abspath(path)).name
     parameters, files = check(path), records(path)
     if revision is not None:
-        revisions.confirm(name, "model", revision, {file["name"]: file["sha256"] for file in files})
-    return {
-        "source": model.source,
-        "name": name,
-        "revision": revision,
-        "path": str(_relative(path)),
-        "trained": not isinstance(model, Synthetic),
-        "parameters": parameters,
-        "files": files,
-    }
+        revisions.confirm(name, "model", revision, {file.name: file.sha256 for file in files})
+    return Checkpoint(
+        source=model.source, name=name, revision=revision, path=str(_relative(path)),
+        trained=not isinstance(model, Synthetic), parameters=parameters, files=files,
+    )  # fmt: skip
 
 
 def checked_folder(model_json: Path) -> Path:
@@ -55,34 +50,25 @@ def checked_folder(model_json: Path) -> Path:
     Every reader of weights calls this first, from the repository's root. Raises UserError naming the file, what was
     expected and what was found.
     """
-    model = read_json(model_json)
-    try:
-        folder = Path(model["path"])
-    except (TypeError, KeyError):
-        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.") from None
-    return check_files(model, folder, str(model_json))
+    model = read_checkpoint(model_json)
+    return check_files(model, Path(model.path), str(model_json))
 
 
-def check_files(model: Any, folder: Path, model_json: str) -> Path:
+def check_files(model: Checkpoint, folder: Path, model_json: str) -> Path:
     """`folder`, once it holds the files that `model`, the content of `model_json`, records. Raises UserError."""
-    try:
-        expected = {file["name"]: (file["bytes"], file["sha256"]) for file in model["files"]}
-    except (TypeError, KeyError):
-        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.") from None
-    if not all(isinstance(name, str) for name in expected):
-        raise UserError(f"{model_json} is not what the model stage writes: {AGAIN}.")
     if not folder.is_dir():
         raise UserError(f"{plain(str(folder))}, the weights that {model_json} names, is gone: {AGAIN}.")
-    if sorted(expected) != used_files(folder):
-        differing = ", ".join(plain(name) for name in sorted(set(expected) ^ set(used_files(folder))))
+    expected = {file.name for file in model.files}
+    if expected != set(used_files(folder)):
+        differing = ", ".join(plain(name) for name in sorted(expected ^ set(used_files(folder))))
         raise UserError(f"{folder} does not hold the files that {model_json} lists ({differing}): {AGAIN}.")
-    for name, (size, digest) in expected.items():
-        path = folder / name
-        if path.stat().st_size != size:
-            raise UserError(f"{path} has {path.stat().st_size} bytes and {model_json} expects {size}: {AGAIN}.")
+    for file in model.files:
+        path = folder / file.name
+        if path.stat().st_size != file.bytes:
+            raise UserError(f"{path} has {path.stat().st_size} bytes and {model_json} expects {file.bytes}: {AGAIN}.")
         found = sha256(path)
-        if found != digest:
-            raise UserError(f"{path} has the SHA-256 {found} and {model_json} expects {digest}: {AGAIN}.")
+        if found != file.sha256:
+            raise UserError(f"{path} has the SHA-256 {found} and {model_json} expects {file.sha256}: {AGAIN}.")
     return folder
 
 

@@ -1,11 +1,58 @@
 """The outputs that differ: the notebook's rule (normalised text) and the stricter one (token ids)."""
 
 from itertools import zip_longest
-from typing import Any
 
-from whisper_speedup.compare.runs import Result, Run, Utterance
+from whisper_speedup.audio.row import Row
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.compare.wer import Normaliser, character_errors, unspaced, word_errors
 from whisper_speedup.compare.writing import Unit
+from whisper_speedup.disk.records import Record
+from whisper_speedup.run.rows import Result
+
+
+class Fork(Record):
+    """The token that a hypothesis takes where it parts from the other, its text (null: the end) and its probability."""
+
+    token: int | None
+    text: str | None
+    probability: float | None
+
+
+class Difference(Record):
+    """A row of differences.jsonl: an utterance whose text or tokens differ from the baseline's.
+
+    `first_divergence`: the position of the first token that differs. The keys with `character` are there for languages
+    without spaces. From `reference_scores` on it is rescore.py's: `gap` is the engine's score less the baseline's,
+    above 0 where the reference prefers the engine's text, and `not_judged` says why there is no verdict.
+    """
+
+    engine: str
+    id: str
+    duration_s: float | None
+    same_text: bool
+    reference: str | None
+    baseline_text: str | None
+    text: str | None
+    baseline_raw_text: str | None
+    raw_text: str | None
+    baseline_tokens: list[int]
+    tokens: list[int]
+    first_divergence: int | None
+    words_apart: int
+    scores: dict[str, float | None]
+    truncated: dict[str, bool | None]
+    characters_apart: int | None = None
+    reference_text: str | None = None
+    baseline_word_errors: int | None = None
+    word_errors: int | None = None
+    baseline_character_errors: int | None = None
+    character_errors: int | None = None
+    reference_scores: dict[str, float] | None = None
+    gap: float | None = None
+    epsilon: float | None = None
+    verdict: str | None = None
+    not_judged: str | None = None
+    fork: dict[str, Fork] | None = None
 
 
 def first_divergence(a: list[int], b: list[int]) -> int | None:
@@ -17,8 +64,8 @@ def first_divergence(a: list[int], b: list[int]) -> int | None:
 
 
 def differing_rows(
-    manifest: list[Utterance], baseline: Run, run: Run, normalise: Normaliser | None, unit: Unit = "word"
-) -> list[dict[str, Any]]:
+    manifest: list[Row], baseline: Run, run: Run, normalise: Normaliser | None, unit: Unit = "word"
+) -> list[Difference]:
     """One row for each utterance that both decoded and whose text or tokens differ, in the manifest's order.
 
     `normalise` is None when the weights are synthetic: then no text is judged by its reference. Where `unit` is the
@@ -32,26 +79,19 @@ def differing_rows(
         same = _same(theirs.text or "", ours.text or "", unit)
         if position is None and same:
             continue
-        row = {
-            "engine": run.engine,
-            "id": utterance.id,
-            "duration_s": utterance.duration_s,
-            "same_text": same,
-            "reference": utterance.reference,
-            "baseline_text": theirs.text,
-            "text": ours.text,
-            "baseline_raw_text": theirs.raw_text,
-            "raw_text": ours.raw_text,
-            "baseline_tokens": theirs.tokens,
-            "tokens": ours.tokens,
-            "first_divergence": position,
-            "words_apart": word_errors(theirs.text or "", ours.text or "").errors,
-            "scores": {"baseline": theirs.score, run.engine: ours.score},
-            "truncated": {"baseline": theirs.truncated, run.engine: ours.truncated},
-        }
+        row = Difference(
+            engine=run.engine, id=utterance.id, duration_s=utterance.duration_s, same_text=same,
+            reference=utterance.reference, baseline_text=theirs.text, text=ours.text,
+            baseline_raw_text=theirs.raw_text, raw_text=ours.raw_text, baseline_tokens=theirs.tokens or [],
+            tokens=ours.tokens or [], first_divergence=position,
+            words_apart=word_errors(theirs.text or "", ours.text or "").errors,
+            scores={"baseline": theirs.score, run.engine: ours.score},
+            truncated={"baseline": theirs.truncated, run.engine: ours.truncated},
+            **_judged(utterance, ours, theirs, normalise, unit),
+        )  # fmt: skip
         if unit == "character":
-            row["characters_apart"] = character_errors(theirs.text or "", ours.text or "").errors
-        rows.append(row | _judged(utterance, ours, theirs, normalise, unit))
+            row = row.but(characters_apart=character_errors(theirs.text or "", ours.text or "").errors)
+        rows.append(row)
     return rows
 
 
@@ -60,7 +100,7 @@ def _same(left: str, right: str, unit: Unit) -> bool:
 
 
 def _judged(
-    utterance: Utterance, ours: Result, theirs: Result, normalise: Normaliser | None, unit: Unit
+    utterance: Row, ours: Result, theirs: Result, normalise: Normaliser | None, unit: Unit
 ) -> dict[str, str | int | None]:
     """The normalised reference and how many errors each hypothesis has against it."""
     counters = {"word": word_errors} | ({"character": character_errors} if unit == "character" else {})

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import WhisperForConditionalGeneration
@@ -36,7 +35,7 @@ def load(model_dir: Path, device: torch.device, dtype: torch.dtype = torch.float
 
     Eager attention: plain products, no fused kernel that brings a TF32 of its own.
     """
-    model: Any = load_model(model_dir, dtype, "eager")
+    model = load_model(model_dir, dtype, "eager")
     return model.to(device).eval()
 
 
@@ -46,7 +45,7 @@ class Judge:
     def __init__(
         self, model: WhisperForConditionalGeneration, prompt: list[int | None], length_penalty: float = 1.0
     ) -> None:
-        self.model: Any = model
+        self.model = model
         self.prompt, self.length_penalty = prompt, length_penalty
         eos = self.model.generation_config.eos_token_id
         self.eos = int(eos[0] if isinstance(eos, list) else eos)
@@ -60,7 +59,7 @@ class Judge:
             prompt = self._prompt(features)
             return [self._score(encoded, prompt, hypothesis) for hypothesis in hypotheses]
 
-    def _score(self, encoded: Any, prompt: list[int], hypothesis: Hypothesis) -> Score:
+    def _score(self, encoded: object, prompt: list[int], hypothesis: Hypothesis) -> Score:
         whole = [*hypothesis.tokens, self.eos] if hypothesis.ended else list(hypothesis.tokens)
         if not whole:
             return Score(0.0, [])

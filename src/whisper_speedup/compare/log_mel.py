@@ -6,8 +6,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 
-from whisper_speedup.audio.decode import SAMPLING_RATE
 from whisper_speedup.audio.numba_cache import import_librosa
+from whisper_speedup.audio.row import SAMPLING_RATE
 
 MELS, HOP, WINDOW = 80, 160, 400  # Whisper's own
 WIDTH = 400  # pixels at most; a longer recording averages neighbouring frames

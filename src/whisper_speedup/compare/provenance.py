@@ -2,13 +2,12 @@
 
 import subprocess
 from pathlib import Path
-from typing import Any
 
 # What the pipeline itself writes while it runs says nothing about the code.
 _WRITTEN_BY_THE_PIPELINE = ("reports/", "dvc.lock", "params.yaml")
 
 
-def git_state(root: Path) -> dict[str, Any]:
+def git_state(root: Path) -> dict[str, str | list[str] | None]:
     """`commit` and `changed`: the tracked or new files that differ from it, sorted.
 
     `commit` is null where `root` is no part of it: outside a Git checkout, or in an archive unpacked inside another.

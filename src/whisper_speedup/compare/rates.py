@@ -1,13 +1,13 @@
 """Error rates of each run: `wer` by words and, for languages written without spaces, `cer` by characters beside it."""
 
-from typing import Any
-
 import numpy as np
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare import statistics
-from whisper_speedup.compare.runs import Run, Utterance
+from whisper_speedup.compare.runs import Run
 from whisper_speedup.compare.wer import WordErrors, character_errors, total, word_errors
 from whisper_speedup.compare.writing import Writing
+from whisper_speedup.disk.records import Facts
 
 ByUtterance = dict[str, WordErrors]
 # By what the rate is called, then by engine, then by utterance id.
@@ -15,7 +15,7 @@ Counts = dict[str, dict[str, ByUtterance]]
 UNITS = {"wer": "words", "cer": "characters"}
 
 
-def counts(manifest: list[Utterance], runs: list[Run], writing: Writing, judged: bool) -> Counts:
+def counts(manifest: list[Row], runs: list[Run], writing: Writing, judged: bool) -> Counts:
     """The errors of the decoded utterances that have a reference; none unless `judged`."""
     counters = {"wer": word_errors} | ({"cer": character_errors} if writing.unit == "character" else {})
     found: Counts = {key: {run.engine: {} for run in runs} for key in counters}
@@ -34,16 +34,17 @@ def rates(counted: Counts, engine: str) -> dict[str, float | None]:
     return {key: found.errors / found.words if found.words else None for key, found in sums.items()}
 
 
-def differences(counted: Counts, baseline: Run, run: Run) -> dict[str, Any]:
+def differences(counted: Counts, baseline: Run, run: Run) -> Facts:
     """For the page: how much higher the engine's rates are, over the utterances that both decoded, with intervals."""
-    found: dict[str, Any] = {}
+    found: Facts = {}
     for key, engines in counted.items():
         before, after = engines[baseline.engine], engines[run.engine]
         both = [name for name in before if name in after]
         more = np.array([float(after[name].errors - before[name].errors) for name in both])
         length = np.array([float(after[name].words) for name in both])
         found[f"{key}_difference"] = float(more.sum() / length.sum()) if length.sum() else None
-        found[f"{key}_difference_interval"] = statistics.ratio_interval(more, length)
+        interval = statistics.ratio_interval(more, length)
+        found[f"{key}_difference_interval"] = list(interval) if interval else None
     return found
 
 

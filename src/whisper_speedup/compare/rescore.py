@@ -3,40 +3,40 @@
 import itertools
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from whisper_speedup.compare.differences import Difference, Fork
 from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE, arithmetic, epsilon, verdict
 from whisper_speedup.disk.progress import track
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.errors import UserError, say
 from whisper_speedup.params.profile import BASELINE, Profile
 
 if TYPE_CHECKING:
     from whisper_speedup.compare.judge import Hypothesis, Score
 
-Row = dict[str, Any]
 NO_WEIGHTS = "the model's weights were not on the machine that compared the runs"
 OTHER_WEIGHTS = "the weights on the machine that compared the runs were not those of the runs"
 NO_AUDIO = "the recording was not on the machine that compared the runs"
 WINDOWS = "the text spans several windows of audio, which the reference does not follow"
+JUDGED = ("reference_scores", "gap", "epsilon", "verdict", "fork")
 NOT_FINITE = "the reference gives one of the texts a probability of zero"
 
 
-def rescore(rows: list[Row], inputs: Inputs, profile: Profile, folder: Path) -> tuple[list[Row], Row]:
+def rescore(rows: list[Difference], inputs: Inputs, profile: Profile, folder: Path) -> tuple[list[Difference], Facts]:
     """The rows of differences.jsonl with a verdict each, and what context.json says about it.
 
     `folder` is build/PROFILE. Without the weights or a recording nothing fails: `not_judged` then gives the reason.
-    A row gains `reference_scores`, `gap` (the engine's less the baseline's: above 0 the reference prefers the
-    engine's text), `epsilon`, `verdict`, and `fork`, the two tokens where they part.
     """
     reason = None if rows else "no output differs"
     judge = None
     if rows:
         judge, reason = _judge(inputs, profile, folder)
-    judged = [{**row, **_empty(reason)} for row in rows]
+    judged = [row.but(**dict.fromkeys(JUDGED), not_judged=reason) for row in rows]
     if judge is not None:
-        judged = judge.rows(judged)
-    verdicts = [row["verdict"] for row in judged]
+        judged = [row.but(**judge.judged(row)) for row in track(judged, "re-scoring", "differing output")]
+    verdicts = [row.verdict for row in judged]
     return judged, {
         "judged": sum(found is not None for found in verdicts),
         "ties": verdicts.count(TIE),
@@ -48,17 +48,11 @@ def rescore(rows: list[Row], inputs: Inputs, profile: Profile, folder: Path) -> 
     }
 
 
-def _empty(reason: str | None) -> Row:
-    return {
-        "reference_scores": None, "gap": None, "epsilon": None, "verdict": None, "not_judged": reason, "fork": None,
-    }  # fmt: skip
-
-
 def _judge(inputs: Inputs, profile: Profile, folder: Path) -> tuple["_Reference | None", str | None]:
     """The reference model, or why there is none."""
     from whisper_speedup.checkpoints.prepare import checked_folder
 
-    if not Path(inputs.model["path"]).is_dir():
+    if not Path(inputs.model.path).is_dir():
         return None, NO_WEIGHTS
     try:
         model_dir = checked_folder(folder / "model.json")
@@ -75,7 +69,6 @@ class _Reference:
         import torch
         from transformers import WhisperFeatureExtractor, WhisperTokenizer
 
-        from whisper_speedup.audio import manifest
         from whisper_speedup.compare.judge import Judge, load
         from whisper_speedup.engines.huggingface import quiet_transformers
 
@@ -86,34 +79,29 @@ class _Reference:
         on_gpu = profile.measure.device != "cpu" and torch.cuda.is_available()
         self.device = "cuda" if on_gpu else "cpu"
         model = load(model_dir, torch.device(self.device))
-        self.judge = Judge(model, self.runs[BASELINE].about["prompt"], self.length_penalty)
+        self.judge = Judge(model, self.runs[BASELINE].about.prompt, self.length_penalty)
         self.extractor = WhisperFeatureExtractor.from_pretrained(model_dir)
         self.tokenizer = WhisperTokenizer.from_pretrained(model_dir)
         self.manifest_path = folder / "data" / "manifest.jsonl"
-        self.manifest = {row.id: row for row in manifest.read(self.manifest_path)}
+        self.manifest = {row.id: row for row in inputs.manifest}
         # Timestamps follow the no-timestamps token.
         last = getattr(self.judge.model.generation_config, "no_timestamps_token_id", None)
         self.timestamps = math.inf if last is None else last + 1
-        self.known: dict[Any, Score] = {}
+        self.known: dict[tuple[str, tuple[int, ...], bool], Score] = {}
 
-    def rows(self, rows: list[Row]) -> list[Row]:
-        done = []
-        for row in track(rows, "re-scoring", "differing output"):
-            done.append({**row, **self._judged(row)})
-        return done
-
-    def _judged(self, row: Row) -> Row:
+    def judged(self, row: Difference) -> dict[str, object]:
+        """What is to be set of a row."""
         from whisper_speedup.compare.judge import Hypothesis
 
-        engine = row["engine"]
+        engine = row.engine
         pair = {
-            "baseline": Hypothesis(row["baseline_tokens"], not row["truncated"]["baseline"]),
-            engine: Hypothesis(row["tokens"], not row["truncated"][engine]),
+            "baseline": Hypothesis(row.baseline_tokens, not row.truncated["baseline"]),
+            engine: Hypothesis(row.tokens, not row.truncated[engine]),
         }
         if any(self._several_windows(hypothesis.tokens) for hypothesis in pair.values()):
             return {"not_judged": WINDOWS}
         try:
-            before, after = self._scores(row["id"], list(pair.values()))
+            before, after = self._scores(row.id, list(pair.values()))
         except UserError:
             return {"not_judged": NO_AUDIO}
         if not (math.isfinite(before.value) and math.isfinite(after.value)):
@@ -126,7 +114,7 @@ class _Reference:
             "gap": gap,
             "epsilon": limit,
             "verdict": verdict(gap, limit),
-            "fork": self._fork(row["first_divergence"], pair, [before.log_probs, after.log_probs]),
+            "fork": self._fork(row.first_divergence, pair, [before.log_probs, after.log_probs]),
         }
 
     def _scores(self, utterance: str, hypotheses: "list[Hypothesis]") -> "list[Score]":
@@ -146,16 +134,18 @@ class _Reference:
         """Two timestamps in a row: transformers moves the window there and decodes again (see fused/segments.py)."""
         return any(min(pair) >= self.timestamps for pair in itertools.pairwise(tokens))
 
-    def _fork(self, position: int | None, pair: dict[str, Any], log_probs: list[list[float]]) -> Row | None:
+    def _fork(
+        self, position: int | None, pair: "dict[str, Hypothesis]", log_probs: list[list[float]]
+    ) -> dict[str, Fork] | None:
         """The token that each takes where they part, its text (null: the end) and its probability."""
         if position is None:
             return None
         fork = {}
         for (name, hypothesis), values in zip(pair.items(), log_probs, strict=True):
             token = hypothesis.tokens[position] if position < len(hypothesis.tokens) else None
-            fork[name] = {
-                "token": token,
-                "text": None if token is None else self.tokenizer.decode([token]),
-                "probability": math.exp(values[position]) if position < len(values) else None,
-            }
+            fork[name] = Fork(
+                token=token,
+                text=None if token is None else self.tokenizer.decode([token]),
+                probability=math.exp(values[position]) if position < len(values) else None,
+            )
         return fork

@@ -3,54 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from pydantic import BaseModel, ValidationError
-
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.disk.files import read_json, read_jsonl, sha256
+from whisper_speedup.audio.row import Row, read_manifest
+from whisper_speedup.checkpoints.identity import Checkpoint, read_checkpoint
+from whisper_speedup.disk.files import read_json, sha256
+from whisper_speedup.disk.records import checked, read_record, read_records
 from whisper_speedup.errors import UserError, plain
+from whisper_speedup.run.rows import LeftOut, Result, RunRecord, Variants
+from whisper_speedup.run.source import Stage
 
-YARDSTICK = "yardstick."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
-
-
-class Utterance(BaseModel):
-    """A row of the manifest, as far as comparing needs it (its own module would bring the audio libraries along)."""
-
-    id: str
-    duration_s: float | None
-    reference: str | None
-    cut_from_s: float | None = None
-    error: str | None = None
-    note: str | None = None
-
-
-class Result(BaseModel):
-    """A row of results.jsonl: what an engine made of one utterance, or why it made nothing.
-
-    `text` is `raw_text` after the English normalisation of transformers' tokenizer.
-    """
-
-    id: str
-    tokens: list[int] | None
-    text: str | None
-    raw_text: str | None
-    score: float | None
-    seconds: list[float] | None
-    device_seconds: list[float] | None = None
-    truncated: bool | None
-    error: str | None
-
-    @property
-    def median_s(self) -> float:
-        """Seconds of compute, the median over the repeats."""
-        return float(np.median(self.seconds or []))
-
-    @property
-    def device_median_s(self) -> float | None:
-        """The same by the GPU's own clock; None where there is none."""
-        return float(np.median(self.device_seconds)) if self.device_seconds else None
+YARDSTICK = f"{Stage.YARDSTICK}."  # yardstick.NAME stands where an engine's name does, for a variant of the baseline
 
 
 @dataclass(frozen=True)
@@ -58,7 +20,7 @@ class Run:
     """One engine's whole run: its run.json, and its rows in the manifest's order."""
 
     engine: str
-    about: dict[str, Any]
+    about: RunRecord
     results: list[Result]
 
 
@@ -66,10 +28,9 @@ class Run:
 class Inputs:
     """Everything that compare reads."""
 
-    manifest: list[Utterance]
+    manifest: list[Row]
     data_sha256: str
-    model: dict[str, Any]
-    weights_sha256: str
+    model: Checkpoint
     runs: list[Run]  # the baseline first
     left_out: dict[str, str] = field(default_factory=dict)  # engines that this machine cannot run, and why
     yardstick: list[Run] = field(default_factory=list)  # variants of the baseline
@@ -83,34 +44,35 @@ def read_inputs(build: Path, profile_name: str, engines: list[str], variants: Se
     Raises UserError for what is missing, damaged, or was made from other data, other weights or another profile.
     """
     manifest_path = build / "data" / "manifest.jsonl"
-    manifest = [_validated(Utterance, row, manifest_path, n) for n, row in enumerate(read_jsonl(manifest_path), 1)]
+    manifest = read_manifest(manifest_path)
     if not manifest:
         raise UserError(f"{manifest_path} lists no utterance: run dvc repro to make it again.")
-    model = read_json(build / "model.json")
-    digest, weights = sha256(manifest_path), weights_sha256(model)
-    runs = [_read_run(build / "runs" / engine, engine) for engine in engines]
-    made_with = {"data_sha256": digest, "weights_sha256": weights, "model_sha256": model_sha256(model)}
-    left_out = {run.engine: str(run.about["left_out"]) for run in runs if "left_out" in run.about}
-    runs = [run for run in runs if run.engine not in left_out]
+    model = read_checkpoint(build / "model.json")
+    digest = sha256(manifest_path)
+    read = [_read_run(build / "runs" / engine, engine) for engine in engines]
+    made_with = {"data_sha256": digest, "weights_sha256": model.weights_sha256, "model_sha256": model.model_sha256}
+    left_out = {run.engine: run.left_out for run in read if isinstance(run, LeftOut)}
+    runs = [run for run in read if isinstance(run, Run)]
     for run in runs:
         _check(run, run.engine, manifest, made_with, profile_name)
     if left_out and len(runs) == 1:
         raise UserError(
             f"none of params.yaml's engines runs on this machine ({' '.join(left_out.values())}): name one that does."
         )
-    nothing = read_json(build / "yardstick" / "variants.json")["left_out"] if variants else {}
+    nothing = read_record(Variants, build / Stage.YARDSTICK / "variants.json").left_out if variants else {}
     decoded = [variant for variant in variants if variant not in nothing]
-    yardstick = [_read_run(build / "yardstick" / variant, f"{YARDSTICK}{variant}") for variant in decoded]
+    found = [_read_run(build / Stage.YARDSTICK / variant, f"{YARDSTICK}{variant}") for variant in decoded]
+    yardstick = [run for run in found if isinstance(run, Run)]  # the baseline never leaves itself out
     for run in yardstick:
         _check(run, engines[0], manifest, made_with, profile_name)
-    return Inputs(manifest, digest, model, weights, runs, left_out, yardstick, nothing)
+    return Inputs(manifest, digest, model, runs, left_out, yardstick, nothing)
 
 
 def with_texts(inputs: Inputs, normalise: Callable[[str], str]) -> Inputs:
     """The same with every run's texts normalised by `normalise` and not as English."""
 
     def changed(row: Result) -> Result:
-        return row if row.raw_text is None else row.model_copy(update={"text": normalise(row.raw_text)})
+        return row if row.raw_text is None else row.but(text=normalise(row.raw_text))
 
     runs, yardstick = (
         [replace(run, results=[changed(row) for row in run.results]) for run in runs]
@@ -119,38 +81,40 @@ def with_texts(inputs: Inputs, normalise: Callable[[str], str]) -> Inputs:
     return replace(inputs, runs=runs, yardstick=yardstick)
 
 
-def _read_run(folder: Path, engine: str) -> Run:
+def _read_run(folder: Path, engine: str) -> Run | LeftOut:
     for name in ("run.json", "results.jsonl"):
         if not (folder / name).is_file():
             raise UserError(
                 f"{folder / name} does not exist, so {engine} has no run to compare: run dvc repro to make it."
             )
     path = folder / "results.jsonl"
-    results = [_validated(Result, row, path, number) for number, row in enumerate(read_jsonl(path), 1)]
+    results = read_records(Result, path)
     for row in results:
         if row.error is None and (row.tokens is None or row.text is None or not row.seconds or min(row.seconds) <= 0):
             raise UserError(
                 f"{path} has neither an output with its time nor an error for {plain(row.id)}: delete {folder} and run"
                 " dvc repro."
             )
-    about = read_json(folder / "run.json")
-    if not isinstance(about, dict) or about.get("results_sha256") != sha256(path):
+    content = read_json(folder / "run.json")
+    if not isinstance(content, dict) or content.get("results_sha256") != sha256(path):
         raise UserError(
             f"{path} is not the file that {folder / 'run.json'} was written for: delete {folder} and run dvc repro."
         )
-    return Run(engine, about, results)
+    if "left_out" in content:
+        return checked(LeftOut, content, folder / "run.json")
+    return Run(engine, checked(RunRecord, content, folder / "run.json"), results)
 
 
-def _check(run: Run, made_by: str, manifest: list[Utterance], made_with: dict[str, str], profile_name: str) -> None:
+def _check(run: Run, made_by: str, manifest: list[Row], made_with: dict[str, str], profile_name: str) -> None:
     again = f"run dvc repro to decode with {run.engine} again."
     for key, other in (
         ("data_sha256", "from other data than the manifest"),
         ("weights_sha256", "with other weights than model.json"),
         ("model_sha256", "with other configuration or tokenizer files than model.json"),
     ):
-        if run.about.get(key) != made_with[key]:
+        if getattr(run.about, key) != made_with[key]:
             raise UserError(f"the run of {run.engine} was made {other} of {profile_name}: {again}")
-    if run.about.get("engine") != made_by or run.about.get("profile") != profile_name:
+    if run.about.engine != made_by or run.about.profile != profile_name:
         raise UserError(f"the run of {run.engine} says it is another engine's or another profile's: {again}")
     wanted, found = [row.id for row in manifest], [row.id for row in run.results]
     if wanted != found:
@@ -163,15 +127,3 @@ def _check(run: Run, made_by: str, manifest: list[Utterance], made_with: dict[st
             else "is out of order"
         )
         raise UserError(f"the run of {run.engine} does not follow the manifest of {profile_name} (it {what}): {again}")
-
-
-def _validated(kind: Any, row: Any, path: Path, number: int) -> Any:
-    try:
-        return kind.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(key) for key in first["loc"]) or "the row"
-        raise UserError(
-            f"{path}, row {number}: {place} is not what this version writes ({first['msg'].lower()}): delete the file"
-            " and run dvc repro."
-        ) from None

@@ -1,23 +1,25 @@
 """The stage `compare`: from the runs of a profile to the small files in reports/ that the page and DVC read."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from whisper_speedup.audio.row import Row
 from whisper_speedup.compare import rates, statistics
 from whisper_speedup.compare.comparable import round_warnings, warnings
-from whisper_speedup.compare.differences import differing_rows
+from whisper_speedup.compare.differences import Difference, differing_rows
 from whisper_speedup.compare.evidence import evidence
+from whisper_speedup.compare.latency import latency, utterances_csv
 from whisper_speedup.compare.provenance import git_state
 from whisper_speedup.compare.rescore import rescore
-from whisper_speedup.compare.rounds import Rounds, against_rounds, read_rounds
-from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, Utterance, read_inputs, with_texts
+from whisper_speedup.compare.rounds import InRounds, Rounds, against_rounds, read_rounds
+from whisper_speedup.compare.runs import YARDSTICK, Inputs, Run, read_inputs, with_texts
 from whisper_speedup.compare.throughput import batched, set_seconds, throughput
 from whisper_speedup.compare.verdict import BETTER, TIE, WORSE
 from whisper_speedup.compare.writing import writing
 from whisper_speedup.disk.files import write_json, write_jsonl, write_text
 from whisper_speedup.params.profile import BASELINE, Params, Profile, as_yaml, complete
+from whisper_speedup.run.source import Stage
 
 FORMAT = 1  # of context.json: the page refuses what it does not know
 
@@ -33,10 +35,10 @@ def compare(
     """
     engines = [BASELINE, *(engine for engine in dict.fromkeys(params.engines) if engine != BASELINE)]
     inputs = read_inputs(build / profile_name, profile_name, engines, profile.measure.yardstick or [])
-    rounds = read_rounds(build / profile_name / "rounds", inputs, profile_name)
+    rounds = read_rounds(build / profile_name / Stage.ROUNDS, inputs, profile_name)
     notes = warnings(inputs.runs)
     # Synthetic weights' texts mean nothing.
-    judged = bool(inputs.model.get("trained")) and any(row.reference is not None for row in inputs.manifest)
+    judged = inputs.model.trained and any(row.reference is not None for row in inputs.manifest)
     written = writing(inputs, profile.generation, judged, notes)
     if not written.english:
         inputs = with_texts(inputs, written.normalise)
@@ -44,65 +46,66 @@ def compare(
     counted_errors = rates.counts(inputs.manifest, inputs.runs, written, judged)
     baseline = inputs.runs[0]
 
-    metrics: dict[str, Any] = {"utterances": len(inputs.manifest)}
+    metrics: dict[str, object] = {"utterances": len(inputs.manifest)}
     if not written.english:
         metrics["normaliser"] = f"basic ({written.language or 'the language was detected for each utterance'})"
-    comparisons: dict[str, Any] = {}
-    differences: list[dict[str, Any]] = []
+    comparisons: dict[str, dict[str, object]] = {}
+    behind: dict[str, InRounds | None] = {}
+    differences: list[Difference] = []
     for run in inputs.runs:
         numbers = alone(inputs.manifest, run) | rates.rates(counted_errors, run.engine)
         if run is not baseline:
             rows = differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
             pair, comparisons[run.engine] = against(baseline, run)
             comparisons[run.engine] |= rates.differences(counted_errors, baseline, run)
-            in_rounds, comparisons[run.engine]["rounds"] = against_rounds(rounds, baseline, run)
+            in_rounds, behind[run.engine] = against_rounds(rounds, baseline, run)
+            comparisons[run.engine]["rounds"] = one.content() if (one := behind[run.engine]) else None
             numbers |= pair | in_rounds
             differences += rows
         metrics |= {f"{run.engine}.{key}": value for key, value in numbers.items()}
     for run in inputs.yardstick:
         metrics |= {f"{run.engine}.{key}": value for key, value in of_variant(baseline, run).items()}
         differences += differing_rows(inputs.manifest, baseline, run, normalise, written.unit)
-    notes += round_warnings(inputs.runs, rounds, {name: pair["rounds"] for name, pair in comparisons.items()})
+    notes += round_warnings(inputs.runs, rounds, behind)
     differences, rescored = rescore(differences, inputs, profile, build / profile_name)
     for run in [*inputs.runs[1:], *inputs.yardstick]:
-        rows = [row for row in differences if row["engine"] == run.engine]
+        rows = [row for row in differences if row.engine == run.engine]
         metrics |= {f"{run.engine}.{key}": value for key, value in counted(rows).items()}
 
     folder = reports / profile_name
     write_json(folder / "metrics.json", metrics)
-    write_jsonl(folder / "differences.jsonl", differences)
+    write_jsonl(folder / "differences.jsonl", (row.content() for row in differences))
     manifest_path = build / profile_name / "data" / "manifest.jsonl"
-    of_engines = [row for row in differences if row["engine"] in engines]
-    write_jsonl(folder / "evidence.jsonl", evidence(of_engines, manifest_path))
-    latency = _latency(inputs)
-    write_jsonl(folder / "latency.jsonl", latency)
-    write_text(folder / "utterances.csv", utterances_csv(latency, engines))
+    of_engines = [row for row in differences if row.engine in engines]
+    found = evidence(of_engines, inputs.manifest, manifest_path)
+    write_jsonl(folder / "evidence.jsonl", (row.content() for row in found))
+    times = latency(inputs.manifest, inputs.runs)
+    write_jsonl(folder / "latency.jsonl", (row.model_dump() for row in times))
+    write_text(folder / "utterances.csv", utterances_csv(times, engines))
     context = _context(inputs, profile, profile_name, params, comparisons, notes)
     context |= {"rescoring": rescored, "rounds": _about(rounds), "writing": written.about()}
     write_json(folder / "context.json", context | rates.sums(counted_errors))
     return folder
 
 
-def _about(rounds: Rounds | None) -> dict[str, Any] | None:
+def _about(rounds: Rounds | None) -> dict[str, object] | None:
     """rounds.json without what the runs say already."""
     if rounds is None:
         return None
-    engines = {
-        engine: {key: told.get(key) for key in ("conditions", "waiting", "memory", "load_s", "warmup_s")}
-        for engine, told in rounds.about["engines"].items()
-    }
-    return {key: rounds.about.get(key) for key in ("rounds", "clips", "started", "seconds", "left_out")} | {
-        "engines": engines
-    }
+    said_already = {"settings", "dtype", "prompt", "device", "threads", "environment"}
+    return rounds.about.model_dump(
+        exclude_unset=True,
+        exclude={"profile": True, "data_sha256": True, "weights_sha256": True, "engines": {"__all__": said_already}},
+    )
 
 
-def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def counted(rows: list[Difference]) -> dict[str, object]:
     """How many outputs differ, by either rule, and what the reference model makes of them (null: it judged none)."""
-    verdicts = [row["verdict"] for row in rows]
+    verdicts = [row.verdict for row in rows]
     known = not rows or any(verdict is not None for verdict in verdicts)
     return {
-        "different": sum(not row["same_text"] for row in rows),
-        "different_tokens": sum(row["first_divergence"] is not None for row in rows),
+        "different": sum(not row.same_text for row in rows),
+        "different_tokens": sum(row.first_divergence is not None for row in rows),
         "rounding_ties": verdicts.count(TIE) if known else None,
         "better": verdicts.count(BETTER) if known else None,
         "worse": verdicts.count(WORSE) if known else None,
@@ -110,7 +113,7 @@ def counted(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def of_variant(baseline: Run, run: Run) -> dict[str, Any]:
+def of_variant(baseline: Run, run: Run) -> dict[str, object]:
     """What a variant of the baseline gives beside its differences: `utterances` that it and the baseline decoded."""
     pairs = zip(baseline.results, run.results, strict=True)
     return {
@@ -120,21 +123,7 @@ def of_variant(baseline: Run, run: Run) -> dict[str, Any]:
     }
 
 
-def utterances_csv(latency: list[dict[str, Any]], engines: list[str]) -> str:
-    """latency.jsonl's numbers as a table for `dvc plots` and spreadsheets: a row an utterance, a column an engine.
-
-    Seconds; an empty cell where there is no output, and for an engine left out.
-    `tokens` are the baseline's. Names and texts are not in it.
-    """
-    lines = [["utterance", "audio_s", "tokens", *engines]]
-    for number, row in enumerate(latency, 1):
-        tokens = row["engines"][engines[0]]["tokens"]
-        seconds = [row["engines"].get(engine, {}).get("seconds") for engine in engines]
-        lines.append(["" if value is None else str(value) for value in (number, row["duration_s"], tokens, *seconds)])
-    return "".join(",".join(line) + "\n" for line in lines)
-
-
-def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
+def alone(manifest: list[Row], run: Run) -> dict[str, object]:
     """What one run gives by itself, over the utterances it decoded; null where there is nothing to measure.
 
     Of a batched run, `total_s` is the set's seconds (of all workers) and not the utterances' sum, for they overlap.
@@ -146,7 +135,6 @@ def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
     many = batched(run)
     total_s = (set_seconds(run) if many else float(seconds.sum())) if decoded else None
     fitted = None if many else statistics.line(tokens, seconds)
-    memory = run.about["memory"]
     device = [s for _, row in decoded if (s := row.device_median_s) is not None]
     return {
         "total_s": total_s,
@@ -155,9 +143,9 @@ def alone(manifest: list[Utterance], run: Run) -> dict[str, Any]:
         "p95_s": float(np.quantile(seconds, 0.95)) if decoded else None,
         "rtfx": float(audio_s / total_s) if total_s else None,
         "token_s": fitted[0] if fitted else None,
-        "warmup_s": run.about["warmup_s"],
-        "peak_reserved_bytes": memory["max_reserved"],
-        "process_peak_bytes": memory["process_peak"],
+        "warmup_s": run.about.warmup_s,
+        "peak_reserved_bytes": run.about.memory.max_reserved,
+        "process_peak_bytes": run.about.memory.process_peak,
         "energy_per_audio_hour_wh": _energy(run),
         "truncated": sum(bool(row.truncated) for _, row in decoded),
         "failed": len(manifest) - len(decoded),
@@ -170,11 +158,11 @@ def _energy(run: Run) -> float | None:
 
     Joules for a second of audio and watt-hours for an hour of it are one number: both units are 3600 times as large.
     """
-    used = run.about.get("energy")
-    return used["joules"] / used["audio_s"] if used and used["audio_s"] else None
+    used = run.about.energy
+    return used.joules / used.audio_s if used and used.audio_s else None
 
 
-def against(baseline: Run, run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+def against(baseline: Run, run: Run) -> tuple[dict[str, object], dict[str, object]]:
     """The speedup with its interval, and what it was computed from, over the utterances that both runs decoded.
 
     A batched run has no interval, for its utterances were not timed one by one.
@@ -202,51 +190,21 @@ def _part_of_set(run: Run, count: int) -> float | None:
     return whole * count / decoded if whole and decoded else None
 
 
-def _latency(inputs: Inputs) -> list[dict[str, Any]]:
-    rows = []
-    for number, utterance in enumerate(inputs.manifest):
-        engines = {}
-        for run in inputs.runs:
-            row = run.results[number]
-            failed = row.error is not None
-            engines[run.engine] = {
-                "seconds": None if failed else row.median_s,
-                "tokens": None if failed else len(row.tokens or []),
-                "truncated": None if failed else bool(row.truncated),
-                "text": None if failed else row.text,
-                "error": row.error,
-            }
-        rows.append(
-            {
-                "id": utterance.id,
-                "duration_s": utterance.duration_s,
-                "cut_from_s": utterance.cut_from_s,
-                "reference": utterance.reference,
-                "error": utterance.error,
-                "note": utterance.note,
-                "engines": engines,
-            }
-        )
-    return rows
-
-
 def _context(
     inputs: Inputs,
     profile: Profile,
     profile_name: str,
     params: Params,
-    comparisons: dict[str, Any],
+    comparisons: dict[str, dict[str, object]],
     notes: list[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Everything else that the page says: no path of this machine, nothing that another file already holds."""
     content = complete(profile).model_dump(mode="json")
-    environment = inputs.runs[0].about.get("environment")
+    environment = inputs.runs[0].about.environment
     runs = {}
     for run in inputs.runs:
-        about = {key: value for key, value in run.about.items() if key not in ("environment", "model")}
-        if run.about.get("environment") != environment:
-            about["environment"] = run.about.get("environment")
-        runs[run.engine] = about
+        known = {"model", "environment"} if run.about.environment == environment else {"model"}
+        runs[run.engine] = run.about.model_dump(exclude_unset=True, exclude=known)
     return {
         "format": FORMAT,
         "profile": {
@@ -260,9 +218,9 @@ def _context(
         "left_out": inputs.left_out,
         "baseline": BASELINE,
         "environment": environment,
-        "model": {key: value for key, value in inputs.model.items() if key != "path"},
+        "model": inputs.model.model_dump(exclude_unset=True, exclude={"path"}),
         "data_sha256": inputs.data_sha256,
-        "weights_sha256": inputs.weights_sha256,
+        "weights_sha256": inputs.model.weights_sha256,
         "runs": runs,
         "comparisons": comparisons,
         "yardstick": {

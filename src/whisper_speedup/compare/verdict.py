@@ -13,19 +13,18 @@ A gap above the limit is no proof of a fault: a near tie in the middle of the se
 won by far. It is a reason to look.
 """
 
-from typing import Any
+from whisper_speedup.run.rows import Setup
 
 TIE, BETTER, WORSE = "rounding tie", "better", "worse"
 EPSILON = {"float16": 2.0**-6, "bfloat16": 2.0**-3, "float32": 2.0**-13, "float64": 2.0**-13}
 
 
-def arithmetic(about: dict[str, Any]) -> str:
+def arithmetic(about: Setup) -> str:
     """The coarsest arithmetic of a run, from its run.json: a key of EPSILON."""
     # TF32 keeps as many bits of what it multiplies as fp16 does.
-    if (about.get("settings") or {}).get("precision") in ("autocast", "half", "tf32"):
+    if about.settings.get("precision") in ("autocast", "half", "tf32"):
         return "float16"
-    dtype = about.get("dtype")
-    return dtype if dtype in EPSILON else "float16"
+    return about.dtype if about.dtype in EPSILON else "float16"
 
 
 def epsilon(arithmetics: list[str], tokens: int, length_penalty: float) -> float:

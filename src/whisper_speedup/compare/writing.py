@@ -7,11 +7,12 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from whisper_speedup.compare.runs import Inputs
 from whisper_speedup.compare.wer import Normaliser, any_language, load_normaliser
 from whisper_speedup.disk.files import read_json
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.params.profile import GenerationParams
 
 Unit = Literal["word", "character"]
@@ -38,7 +39,7 @@ class Writing:
     normalise: Normaliser
     english: bool
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Facts:
         """For context.json."""
         return {"language": self.language, "unit": self.unit, "normaliser": "english" if self.english else "basic"}
 
@@ -49,13 +50,13 @@ def writing(inputs: Inputs, generation: GenerationParams, judged: bool, notes: l
     What a reader must know of it goes to `notes`. Raises UserError where English texts are judged and the model's
     folder is gone.
     """
-    model_dir = Path(inputs.model["path"])
-    language = language_of(model_dir, inputs.runs[0].about.get("prompt") or [], generation)
+    model_dir = Path(inputs.model.path)
+    language = language_of(model_dir, inputs.runs[0].about.prompt, generation)
     if language == "en":
         return _english(model_dir, generation, judged, notes)
     if language is None:
         unit: Unit = "character" if mostly_unspaced(_texts(inputs)) else "word"
-        if inputs.model.get("trained"):
+        if inputs.model.trained:
             notes.append(DETECTED)
     else:
         unit = "character" if language in UNSPACED else "word"

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 
 from whisper_speedup.checkpoints.folder import records
-from whisper_speedup.checkpoints.identity import model_sha256
+from whisper_speedup.checkpoints.identity import files_sha256
 from whisper_speedup.checkpoints.load import load_model
 from whisper_speedup.checkpoints.prepare import MODELS
 from whisper_speedup.disk.lock import only_one
@@ -150,7 +150,7 @@ def converted_folder(model_dir: Path, models: Path | None = None) -> Path:
         def load_model(self, model_class: Any, model_name_or_path: str, **kwargs: Any) -> Any:
             return load_model(Path(model_name_or_path), kwargs.get("dtype") or torch.float32, "sdpa")
 
-    content = model_sha256({"files": records(model_dir)})
+    content = files_sha256(records(model_dir))
     target = (models or MODELS) / f"ctranslate2-{ctranslate2.__version__}-{content}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with only_one(target.with_name(f".{target.name}.lock"), f"making {target}"):

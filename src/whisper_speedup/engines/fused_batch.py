@@ -5,7 +5,7 @@ On a GPU in half precision the slots' kernels (fused/batch_device.py), else plai
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -133,7 +133,7 @@ class FusedBatch:
             raise outcome
         return outcome
 
-    def decode_stream(self, utterances: Iterable[Utterance]) -> Iterator[tuple[int, Outcome]]:
+    def decode_stream(self, utterances: Iterable[Utterance]) -> Generator[tuple[int, Outcome]]:
         """See BatchEngine. At most as many utterances as there are slots, twice those that are encoded together, and
         HELD that wait, are in memory."""
         begin, count = time.perf_counter(), 0

@@ -1,6 +1,6 @@
 """What every engine does: load once, warm up once, then decode one utterance at a time, or many at once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -83,7 +83,7 @@ Outcome = Generation | UserError  # one utterance's result, or why there is none
 class BatchEngine(Engine, Protocol):
     """An engine that decodes many utterances at once. Its `generate` is a batch of one."""
 
-    def decode_stream(self, utterances: Iterable[Utterance]) -> Iterator[tuple[int, Outcome]]:
+    def decode_stream(self, utterances: Iterable[Utterance]) -> Generator[tuple[int, Outcome]]:
         """Decode all of `utterances`, yielding (index, result) in the order in which they end.
 
         Pulls `utterances` lazily, in a thread of its own: as many as the engine has slots, and a bounded number that
@@ -99,7 +99,7 @@ class BatchEngine(Engine, Protocol):
 
 
 @runtime_checkable
-class Watched(Protocol):
+class Watched(Engine, Protocol):
     """An engine that can tell where an utterance's time goes."""
 
     def watch(self, stopwatch: Stopwatch | None) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from whisper_speedup.disk.records import Facts
+
 THROTTLE_REASONS = {
     0x4: "software power cap",
     0x8: "hardware slowdown",
@@ -13,7 +15,7 @@ THROTTLE_REASONS = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
-UNKNOWN: dict[str, Any] = {
+UNKNOWN: Facts = {
     "sm_mhz": None, "memory_mhz": None, "power_w": None, "temperature_c": None, "throttling": None,
 }  # fmt: skip
 
@@ -24,7 +26,7 @@ class Board:
     def __init__(self, nvml: Any, handle: Any) -> None:
         self.nvml, self.handle = nvml, handle
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Facts:
         """UNKNOWN's keys, as they are now: MHz, watts (of the whole board), degrees Celsius, names of reasons."""
         nvml, handle = self.nvml, self.handle
         power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage, handle)

@@ -4,21 +4,21 @@ Two runs of one machine are comparable only when these are alike; `compare` warn
 them through a run.
 """
 
-from typing import Any
-
 import psutil
 import torch
 
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.measure.board import UNKNOWN, Board, board
+from whisper_speedup.measure.records import Reading
 
 
-def read(device: torch.device) -> dict[str, Any]:
+def read(device: torch.device) -> Reading:
     """A reading now. Values that this machine does not tell are None; GPU values are None on a CPU."""
     with board(device) as found:
-        return {**host(), **gpu(found)}
+        return Reading.model_validate({**host(), **gpu(found)})
 
 
-def host() -> dict[str, Any]:
+def host() -> Facts:
     """The processor's clock (a mean over its cores) and the load of the last minute, this process counted."""
     frequency = psutil.cpu_freq()
     return {
@@ -27,6 +27,6 @@ def host() -> dict[str, Any]:
     }
 
 
-def gpu(found: Board | None) -> dict[str, Any]:
+def gpu(found: Board | None) -> Facts:
     """The board's reading; all None without one."""
     return dict(UNKNOWN) if found is None else found.read()

@@ -5,28 +5,25 @@ import sys
 
 import torch
 
-
-def snapshot(device: torch.device) -> dict[str, int | None]:
-    """Bytes: allocated, reserved and their maxima since the process began (None on a CPU), and the process's peak.
-
-    `reserved` is what torch took from the driver; the CUDA context, about half a gigabyte, is in neither.
-    """
-    gpu: dict[str, int | None] = {"allocated": None, "reserved": None, "max_allocated": None, "max_reserved": None}
-    if device.type == "cuda":
-        gpu = {
-            "allocated": torch.cuda.memory_allocated(device),
-            "reserved": torch.cuda.memory_reserved(device),
-            "max_allocated": torch.cuda.max_memory_allocated(device),
-            "max_reserved": torch.cuda.max_memory_reserved(device),
-        }
-    return {**gpu, "process_peak": process_peak()}
+from whisper_speedup.measure.records import Memory
 
 
-def highest(snapshots: list[dict[str, int | None]]) -> dict[str, int | None]:
+def snapshot(device: torch.device) -> Memory:
+    """This process now; of the GPU nothing is known on a CPU."""
+    on_gpu = device.type == "cuda"
+    return Memory(
+        allocated=torch.cuda.memory_allocated(device) if on_gpu else None,
+        reserved=torch.cuda.memory_reserved(device) if on_gpu else None,
+        max_allocated=torch.cuda.max_memory_allocated(device) if on_gpu else None,
+        max_reserved=torch.cuda.max_memory_reserved(device) if on_gpu else None, process_peak=process_peak(),
+    )  # fmt: skip
+
+
+def highest(snapshots: list[Memory]) -> Memory:
     """The most that any of several processes had, key by key; None where none knows."""
-    return {
-        key: max((most for one in snapshots if (most := one[key]) is not None), default=None) for key in snapshots[0]
-    }
+    known = {key: [most for one in snapshots if (most := getattr(one, key)) is not None]
+             for key in snapshots[0].model_fields_set}  # fmt: skip
+    return Memory(**{key: max(values, default=None) for key, values in known.items()})
 
 
 def process_peak() -> int:

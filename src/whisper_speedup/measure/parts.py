@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from whisper_speedup.measure.clock import synchronize
+from whisper_speedup.measure.records import Breakdown
 
 # What an engine's code says before a part: `with self.part("encoder"):`. Parts are encoder, prefill and steps.
 Part = Callable[[str], AbstractContextManager[None]]
@@ -43,14 +44,10 @@ class Stopwatch:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - self.began
         self.entries[name] = self.entries.get(name, 0) + entries
 
-    def breakdown(self, whole_s: float, utterances: int) -> dict[str, float]:
-        """For run.json: seconds of each part over `utterances`, and `host_s`, what is left of `whole_s`: the search and
-        the host's own work. `step_s` is one decode step."""
-        found = {f"{name}_s": self.seconds.get(name, 0.0) for name in ("encoder", "prefill", "steps")}
-        steps = self.entries.get("steps", 0)
-        return {
-            **found,
-            "host_s": max(0.0, whole_s - sum(found.values())),
-            **({"step_s": found["steps_s"] / steps} if steps else {}),
-            "utterances": utterances,
-        }
+    def breakdown(self, whole_s: float, utterances: int) -> Breakdown:
+        """For run.json, over `utterances` that took `whole_s` in all."""
+        encoder, prefill, steps = (self.seconds.get(name, 0.0) for name in ("encoder", "prefill", "steps"))
+        host = max(0.0, whole_s - (encoder + prefill + steps))
+        found = Breakdown(encoder_s=encoder, prefill_s=prefill, steps_s=steps, host_s=host, utterances=utterances)
+        count = self.entries.get("steps", 0)
+        return found.but(step_s=steps / count) if count else found

@@ -17,6 +17,7 @@ import torch
 
 from whisper_speedup.measure import conditions
 from whisper_speedup.measure.board import board
+from whisper_speedup.measure.records import Energy, Sampled, Spread
 
 INTERVAL_S = 0.25
 MOST = 16384  # samples that are kept: over an hour of them, and from then on every second one, twice as far apart
@@ -63,22 +64,20 @@ class Sampler:
             self.joules = None
         self.open.close()
 
-    def summary(self) -> dict[str, Any]:
-        """For run.json: `samples`, `interval_s`, {min, median, max} of each of KEYS, and `throttling`: how many samples
-        saw each reason. None where nothing is known."""
+    def summary(self) -> Sampled:
+        """For run.json."""
         reasons = [sample["throttling"] for sample in self.samples if sample["throttling"] is not None]
         seen = Counter(reason for sample in reasons for reason in sample)
-        return {
-            "samples": len(self.samples),
-            "interval_s": self.interval_s,
+        return Sampled(
+            samples=len(self.samples),
+            interval_s=self.interval_s,
             **{key: _spread([sample[key] for sample in self.samples]) for key in KEYS},
-            "throttling": dict(sorted(seen.items())) if reasons else None,
-        }
+            throttling=dict(sorted(seen.items())) if reasons else None,
+        )
 
-    def used(self, audio_s: float) -> dict[str, float] | None:
-        """For run.json: the board's `joules` over `seconds` inside, in which `audio_s` of audio were decoded; None
-        where the board does not count its energy."""
-        return None if self.joules is None else {"joules": self.joules, "seconds": self.seconds, "audio_s": audio_s}
+    def used(self, audio_s: float) -> Energy | None:
+        """For run.json, `audio_s` of audio having been decoded inside; None where the board does not count energy."""
+        return None if self.joules is None else Energy(joules=self.joules, seconds=self.seconds, audio_s=audio_s)
 
     def _follow(self) -> None:
         while not self.stop.wait(self.interval_s):
@@ -121,8 +120,8 @@ def _processor_s(family: list[psutil.Process]) -> tuple[float, float] | None:
     return time.perf_counter(), busy - own
 
 
-def _spread(values: list[Any]) -> dict[str, float] | None:
+def _spread(values: list[Any]) -> Spread | None:
     known = [value for value in values if value is not None]
     if not known:
         return None
-    return {"min": min(known), "median": float(np.median(known)), "max": max(known)}
+    return Spread(min=min(known), median=float(np.median(known)), max=max(known))

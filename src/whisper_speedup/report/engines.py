@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.report import numbers, published
 from whisper_speedup.report.charts.times import fit
 from whisper_speedup.report.numbers import MISSING, Column
@@ -22,7 +23,7 @@ class Figures:
     strong: bool = False
 
 
-def speed_table(context: Row, metrics: Row, latency: list[Row]) -> list[Figures]:
+def speed_table(context: Row, metrics: Row, latency: list[Latency]) -> list[Figures]:
     """How fast each engine is and what it costs, the baseline first."""
     names, baseline = context["engines"], context["baseline"]
 
@@ -67,7 +68,7 @@ def _figures(title: str, column: Column) -> Figures:
     return Figures(title, column.unit, column.cells)
 
 
-def _steps(context: Row, latency: list[Row]) -> tuple[Column, bool]:
+def _steps(context: Row, latency: list[Latency]) -> tuple[Column, bool]:
     """Seconds of a step as the engines report it; where none does, of one more token, fitted to the utterances."""
     reported = [(context["runs"][name].get("breakdown") or {}).get("step_s") for name in context["engines"]]
     if any(value is not None for value in reported):

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.compare.statistics import ratio_interval
 from whisper_speedup.report import numbers, summary
 from whisper_speedup.report.charts.bars import BarTable, Segment, bar
@@ -28,7 +29,7 @@ MEANINGS = {
 }
 
 
-def ladder(context: Row, metrics: Row, latency: list[Row]) -> BarTable | None:
+def ladder(context: Row, metrics: Row, latency: list[Latency]) -> BarTable | None:
     """The waterfall, None for a run without rungs. Seconds are over what a rung and the baseline both decoded."""
     rungs = [engine for engine in context["engines"] if summary.is_rung(engine)]
     climbed = [*rungs, *(engine for engine in context["engines"] if engine == "fused")]
@@ -97,9 +98,9 @@ def _words(part: str) -> str:
     return part.replace("_", " ").replace("cross attention", "cross-attention")
 
 
-def _alone(latency: list[Row], before: str, after: str) -> str:
+def _alone(latency: list[Latency], before: str, after: str) -> str:
     """One rung against the one below it, over the utterances that both decoded."""
-    pairs = [(row["engines"][before]["seconds"], row["engines"][after]["seconds"]) for row in latency]
+    pairs = [(row.engines[before].seconds, row.engines[after].seconds) for row in latency]
     known = np.array([pair for pair in pairs if None not in pair], dtype=float)
     if not len(known):
         return numbers.MISSING

@@ -6,6 +6,7 @@ The engine `kernl_phantom` is our decoder with that mask and no other change (do
 from dataclasses import dataclass
 from typing import Any
 
+from whisper_speedup.compare.differences import Difference
 from whisper_speedup.report import numbers, summary
 from whisper_speedup.report.rates import rates
 
@@ -30,7 +31,7 @@ class Mask:
     rows: list[tuple[str, str, list[str]]]
 
 
-def mask(context: Row, metrics: Row, differences: list[Row]) -> Mask | None:
+def mask(context: Row, metrics: Row, differences: list[Difference]) -> Mask | None:
     """The section's content, or None for a run without the engine."""
     if MASKED not in context["engines"]:
         return None
@@ -64,8 +65,8 @@ def _errors(context: Row, engine: str) -> str:
     return f"{numbers.count(errors)} of {numbers.count(found[rate.many])}"
 
 
-def _sentences(context: Row, metrics: Row, differences: list[Row]) -> list[str]:
-    changed = {engine: {row["id"] for row in differences if row["engine"] == engine} for engine in APART}
+def _sentences(context: Row, metrics: Row, differences: list[Difference]) -> list[str]:
+    changed = {engine: {row.id for row in differences if row.engine == engine} for engine in APART}
     masked = changed[MASKED]
     rounded = [engine for engine in ROUNDED if engine in context["engines"]]
     names = " or ".join(summary.label(engine) for engine in rounded)

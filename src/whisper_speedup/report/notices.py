@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.report import numbers, published
 from whisper_speedup.report.summary import label
 
@@ -18,7 +19,7 @@ class Notice:
     link: str | None = None
 
 
-def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict[str, Any]]) -> list[Notice]:
+def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[Latency]) -> list[Notice]:
     """The gravest first."""
     found = []
     model, baseline = context["model"], context["runs"][context["baseline"]]
@@ -48,13 +49,13 @@ def notices(metrics: dict[str, Any], context: dict[str, Any], latency: list[dict
             if n
         ]
         found.append(Notice("Some texts are cut off", lines, link="#utterances"))
-    cut = [row for row in latency if row["cut_from_s"] is not None]
+    cut = [row for row in latency if row.cut_from_s is not None]
     if cut:
         lines = [
             f"Whisper hears 30 s at a time: the rest of {numbers.plural(len(cut), 'longer recording')} was left out."
         ]
         found.append(Notice("Some utterances are cut at 30 s", lines, serious=False, link="#utterances"))
-    noted = list(dict.fromkeys(row["note"] for row in latency if row.get("note")))
+    noted = list(dict.fromkeys(row.note for row in latency if row.note))
     if noted:
         lines = [*noted[:5], *([f"{numbers.count(len(noted) - 5)} more."] if len(noted) > 5 else [])]
         found.append(Notice("Some recordings had an imperfect file", lines, serious=False, link="#utterances"))

@@ -7,7 +7,11 @@ from typing import Any
 
 import jinja2
 
-from whisper_speedup.disk.files import read_json, read_jsonl, write_text
+from whisper_speedup.compare.differences import Difference
+from whisper_speedup.compare.evidence import Evidence
+from whisper_speedup.compare.latency import Latency
+from whisper_speedup.disk.files import read_json, write_text
+from whisper_speedup.disk.records import read_records
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import ReportParams, load_profile
 from whisper_speedup.report import numbers
@@ -27,9 +31,12 @@ def render(profile_name: str, reports: Path = Path("reports"), profiles: Path = 
     if not (folder / "context.json").is_file():
         raise UserError(f"{folder} holds no results to show: run make reproduce PROFILE={profile_name} first.")
     context, metrics = read_json(folder / "context.json"), read_json(folder / "metrics.json")
-    differences, latency = read_jsonl(folder / "differences.jsonl"), read_jsonl(folder / "latency.jsonl")
+    differences, latency = (
+        read_records(Difference, folder / "differences.jsonl"),
+        read_records(Latency, folder / "latency.jsonl"),
+    )
     # Results from before recordings were kept have no such file.
-    evidence = read_jsonl(folder / "evidence.jsonl") if (folder / "evidence.jsonl").is_file() else []
+    evidence = read_records(Evidence, folder / "evidence.jsonl") if (folder / "evidence.jsonl").is_file() else []
     # Written by benchmarks/scaling.py where somebody measured it.
     curve = read_json(folder / "scaling.json")["rows"] if (folder / "scaling.json").is_file() else []
     if not isinstance(context, dict) or context.get("format") != FORMAT:

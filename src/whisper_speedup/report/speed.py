@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.report import numbers, summary
 from whisper_speedup.report.charts import times
 from whisper_speedup.report.charts.bars import BarTable, Segment, bar
@@ -23,7 +24,7 @@ class Speed:
     missing: list[str] = field(default_factory=list)
 
 
-def speed(context: Row, metrics: Row, latency: list[Row]) -> Speed:
+def speed(context: Row, metrics: Row, latency: list[Latency]) -> Speed:
     """Everything about time beyond the table of engines."""
     engines, baseline = context["engines"], context["baseline"]
     shown = summary.compared(context)
@@ -59,7 +60,7 @@ def step_floor(context: Row) -> Row | None:
     return min((floor for floor in floors if floor), key=lambda floor: floor["seconds"], default=None)
 
 
-def _floor_words(floor: Row | None, context: Row, latency: list[Row]) -> str | None:
+def _floor_words(floor: Row | None, context: Row, latency: list[Latency]) -> str | None:
     if not floor:
         return None
     said = (

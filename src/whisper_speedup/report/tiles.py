@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.report import numbers, published, summary
 from whisper_speedup.report.rates import rates
 from whisper_speedup.report.yardstick import span
@@ -102,11 +103,11 @@ def _memory(context: Row, metrics: Row, engine: str) -> Tile:
     return Tile("Peak memory", numbers.MISSING, "not measured", claim)
 
 
-def setting(context: Row, latency: list[Row]) -> list[tuple[str, str, str]]:
+def setting(context: Row, latency: list[Latency]) -> list[tuple[str, str, str]]:
     """Rows of (what, here, in the notebook): what was run on what."""
     run, model = context["runs"][context["baseline"]], context["model"]
     generation = context["profile"]["content"]["generation"]
-    audio_s = sum(row["duration_s"] or 0.0 for row in latency)
+    audio_s = sum(row.duration_s or 0.0 for row in latency)
     kind = "GPU" if run["device"] == "cuda" else "CPU"
     cores = (context["environment"] or {}).get("cpu_cores")
     device = run["device_name"] if kind == "GPU" or not cores else f"{run['device_name']}, {cores} cores"

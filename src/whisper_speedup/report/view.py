@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from whisper_speedup.compare.differences import Difference
+from whisper_speedup.compare.evidence import Evidence
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.compare.verdict import EPSILON
 from whisper_speedup.params.profile import ReportParams
 from whisper_speedup.report import engines, numbers, published, summary, trust
@@ -24,9 +27,9 @@ Row = dict[str, Any]
 def view(
     context: Row,
     metrics: Row,
-    differences: list[Row],
-    evidence: list[Row],
-    latency: list[Row],
+    differences: list[Difference],
+    evidence: list[Evidence],
+    latency: list[Latency],
     settings: ReportParams,
     curve: Sequence[Row] = (),
 ) -> Row:
@@ -38,7 +41,7 @@ def view(
     labels = {engine: summary.label(engine) for engine in names}
     first = summary.first_engine(context)
     # A card for each difference of an engine; those of the baseline's variants are counted in `yardstick`.
-    of_engines = [row for row in differences if row["engine"] in labels]
+    of_engines = [row for row in differences if row.engine in labels]
     made, hidden = cards(of_engines, evidence, labels, baseline, settings.max_differences, rates(context)[0])
     places = summary.places(context)
     return {

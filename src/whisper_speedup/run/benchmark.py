@@ -6,32 +6,35 @@ this process or in many.
 """
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.index import Index
-from whisper_speedup.checkpoints.identity import model_sha256, weights_sha256
-from whisper_speedup.checkpoints.prepare import checked_folder
-from whisper_speedup.disk.files import read_json, sha256, write_bytes, write_json, write_jsonl
+from whisper_speedup.audio.row import Row
+from whisper_speedup.checkpoints.identity import read_checkpoint
+from whisper_speedup.checkpoints.prepare import check_files
+from whisper_speedup.disk.files import sha256, write_bytes, write_json, write_jsonl
 from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError, say
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.run.choose import crew_for
-from whisper_speedup.run.crew import Crew
-from whisper_speedup.run.decoding import ENOUGH, Decoded, Item
+from whisper_speedup.run.crew import Crew, Finished, Progressed
+from whisper_speedup.run.decoding import ENOUGH
 from whisper_speedup.run.inline import Inline
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.local import Checked, Clips, Recorded
+from whisper_speedup.run.messages import Decoded, Item, Loaded, Rows
 from whisper_speedup.run.partial import Partial, one_sentence
-from whisper_speedup.run.source import source_sha256, stage_of
+from whisper_speedup.run.rows import LeftOut, PartialKey, RunRecord, Session, Throughput
+from whisper_speedup.run.source import Stage, source_sha256, stage_of
 from whisper_speedup.run.waiting import Waiting
-from whisper_speedup.run.worker import BREAKDOWN, Ended, Loaded, Rows
+from whisper_speedup.run.worker import BREAKDOWN
 
 
 def decode(
@@ -65,13 +68,13 @@ def _decode(
 ) -> Path:
     manifest_path = folder / "data" / "manifest.jsonl"
     index = Index(manifest_path)
-    model = read_json(folder / "model.json")
-    model_dir = checked_folder(folder / "model.json")
+    model = read_checkpoint(folder / "model.json")
+    model_dir = check_files(model, Path(model.path), str(folder / "model.json"))
     measure = profile.measure
     belongs = {
         "data_sha256": sha256(manifest_path),
-        "weights_sha256": weights_sha256(model),
-        "model_sha256": model_sha256(model),
+        "weights_sha256": model.weights_sha256,
+        "model_sha256": model.model_sha256,
     }
 
     def items(numbers: list[int], with_audio: bool) -> list[Item]:
@@ -90,7 +93,7 @@ def _decode(
         extras=variant is None,
     )
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    run = folder / "runs" / engine_name if variant is None else folder / "yardstick" / variant
+    run = folder / "runs" / engine_name if variant is None else folder / Stage.YARDSTICK / variant
     name = engine_name if variant is None else f"yardstick-{variant}"
     with one_sentence():
         if not job.warmup:
@@ -104,64 +107,57 @@ def _decode(
             except LeftOutError as reason:
                 say(reason)
                 write_jsonl(run / "results.jsonl", [])
-                why = {"engine": engine_name, "profile": profile_name, "left_out": str(reason)}
-                write_json(run / "run.json", {**why, **belongs, "results_sha256": sha256(run / "results.jsonl")})
+                left_out = LeftOut(
+                    engine=engine_name, profile=profile_name, left_out=str(reason),
+                    **belongs, results_sha256=sha256(run / "results.jsonl"),
+                )  # fmt: skip
+                write_json(run / "run.json", left_out.content())
                 return run
-            # All of what the rows depend on: only rows with the same are continued.
             made_with = {
-                "engine": engine_name,
-                **{key: loaded[key] for key in ("settings", "prompt", "device", "dtype", "threads", "environment")},
-                "features": measure.features,
-                **belongs,
+                "engine": engine_name, "features": measure.features, **belongs,
                 "source_sha256": source_sha256(stage_of(engine_name, variant)),
-            }
-            asked: dict[str, Any] = {
-                "generation": profile.generation.model_dump(), "repeats": measure.repeats, "warmup": measure.warmup,
             }  # fmt: skip
-            if loaded["elsewhere"] is not None:
-                asked["elsewhere"] = loaded["elsewhere"]
-            session = {"started": started, "conditions": loaded["conditions"]}
-            rows_path = folder / "partial" / f"{name}.jsonl"
-            partial = Partial(rows_path, {**made_with, **asked}, index.names, session)
+            key = PartialKey(
+                **dict(loaded.setup), **made_with, generation=profile.generation, repeats=measure.repeats,
+                warmup=measure.warmup, **({} if loaded.elsewhere is None else {"elsewhere": loaded.elsewhere}),
+            )  # fmt: skip
+            session = Session(started=started, conditions=loaded.conditions)
+            partial = Partial(folder / "partial" / f"{name}.jsonl", key, index.names, session)
         with one_sentence(partial):
-            order = index.longest_first() if loaded["batched"] else range(len(index))
+            order = index.longest_first() if loaded.batched else range(len(index))
             crew.waiting = Waiting((number for number in order if not partial.has(number)), crew.size)
-            ended, throughput = _recorded(messages, crew, partial, name)
-            about = {
-                **made_with,
-                "model": {key: model.get(key) for key in ("name", "trained", "source", "revision")},
-                "profile": profile_name,
-                "device_name": loaded["device_name"],
-                "load_s": loaded["load_s"],
-                "warmup_s": loaded["warmup_s"],
-                "decode_s": throughput["seconds"] or 0.0,
-                "resumed_from": partial.resumed_from,
-                "started": started,
-                "throughput": {**throughput, "batched": loaded["batched"], "workers": crew.size},
-                **ended,
-            }
+            finished, throughput = _recorded(messages, crew, partial, name, loaded.batched)
             write_bytes(run / "results.jsonl", partial.lines())
-            write_json(run / "run.json", {**about, "results_sha256": sha256(run / "results.jsonl")})
+            record = RunRecord(
+                **dict(loaded.own), **made_with, **finished.measured.given(),
+                model=model.model_dump(include={"name", "trained", "source", "revision"}), profile=profile_name,
+                device_name=loaded.device_name, load_s=loaded.load_s, warmup_s=loaded.warmup_s,
+                decode_s=throughput.seconds or 0.0, resumed_from=partial.resumed_from, started=started,
+                throughput=throughput, workers=finished.workers, results_sha256=sha256(run / "results.jsonl"),
+            )  # fmt: skip
+            write_json(run / "run.json", record.content())
     partial.remove()
     return run
 
 
-def _with_audio(number: int, row: manifest.Row, manifest_path: Path) -> Item:
+def _with_audio(number: int, row: Row, manifest_path: Path) -> Item:
     """With the file's content; where there is none to be had, the worker's own try says why."""
     try:
         return Item(number, row, manifest.read_audio(manifest_path, row) if row.error is None else None)
     except UserError as error:
-        return Item(number, row.model_copy(update={"audio": None, "error": str(error)}))
+        return Item(number, row.but(audio=None, error=str(error)))
 
 
-def _loaded(messages: Any) -> dict[str, Any]:
+def _loaded(messages: Iterator[Progressed]) -> Loaded:
     message = next(messages)
     assert isinstance(message, Loaded)
-    return message.about
+    return message
 
 
-def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Put each row into `partial` as it comes; what was measured, and the `throughput` of run.json.
+def _recorded(
+    messages: Iterator[Progressed], crew: Inline | Crew, partial: Partial, name: str, batched: bool
+) -> tuple[Finished, Throughput]:
+    """Put each row into `partial` as it comes; what was measured, and the rate.
 
     Raises EngineLost when none of the first utterances, or none at all, gives numbers.
     """
@@ -170,23 +166,25 @@ def _recorded(messages: Any, crew: Inline | Crew, partial: Partial, name: str) -
     count, audio_s, last = 0, 0.0, time.perf_counter()
     with Progress(f"decoding with {name}", partial.total, "utterance", partial.count) as progress:
         for message in messages:
+            assert isinstance(message, Rows | Finished)
             if isinstance(message, Rows):
                 partial.extend([one.row for one in message.rows])
                 last = time.perf_counter()
                 progress.advance(len(message.rows))
-                decoded = sum(one.row["error"] is None for one in message.rows)
+                decoded = sum(one.row.error is None for one in message.rows)
                 count += decoded  # without those that failed: they take no time, and would make the rate look higher
                 audio_s += sum(one.audio_s for one in message.rows)
                 numbers += decoded
                 overflows += _overflows(message.rows) if len(overflows) < ENOUGH else []
-            assert isinstance(message, Rows | Ended)
-            if overflows and not numbers and (len(overflows) >= ENOUGH or isinstance(message, Ended)):
+            if overflows and not numbers and (len(overflows) >= ENOUGH or isinstance(message, Finished)):
                 raise EngineLost(overflows[0].for_all(len(overflows)))
-            if isinstance(message, Ended):
+            if isinstance(message, Finished):
                 begun = crew.waiting.begun
-                seconds = last - begun if begun is not None else None
-                return message.about, {"utterances": count, "audio_s": audio_s, "seconds": seconds}
-    raise AssertionError("a crew ends with Ended")
+                return message, Throughput(
+                    utterances=count, audio_s=audio_s, seconds=last - begun if begun is not None else None,
+                    batched=batched, workers=crew.size,
+                )  # fmt: skip
+    raise AssertionError("a crew ends with Finished")
 
 
 def _overflows(rows: list[Decoded]) -> list[NotANumberError]:

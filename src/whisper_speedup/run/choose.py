@@ -10,10 +10,10 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.measure import device as devices
 from whisper_speedup.params.profile import MeasureParams
 from whisper_speedup.run.crew import Crew
-from whisper_speedup.run.decoding import Item
 from whisper_speedup.run.inline import Inline
 from whisper_speedup.run.job import Job, Weights
 from whisper_speedup.run.local import Clips
+from whisper_speedup.run.messages import Item
 from whisper_speedup.run.processes import Processes, visible_gpus
 from whisper_speedup.run.source import package_sha256
 
@@ -32,13 +32,18 @@ def crew_for(
         asked = None if measure.workers == "auto" else measure.workers
         actors = RayActors(ray_address, measure.device, asked)
         source = job.source.absolute() if isinstance(job.source, Clips) else job.source
-        actors.job = replace(job, weights=elsewhere, source=source, threads=actors.threads)
+        actors.jobs = several(replace(job, weights=elsewhere, source=source, threads=actors.threads), actors.size)
         return Crew(actors, actors.size, items, package_sha256())
     size, gpus = local_workers(measure)
     if size == 1:
         return Inline(job, items)
     threads = None if gpus else max(1, torch.get_num_threads() // size)
-    return Crew(Processes(replace(job, threads=threads), gpus), size, items, package_sha256())
+    return Crew(Processes(several(replace(job, threads=threads), size), gpus), size, items, package_sha256())
+
+
+def several(job: Job, size: int) -> list[Job]:
+    """The same for each worker; what is timed behind the run is timed once, by the first."""
+    return [replace(job, extras=job.extras and number == 0) for number in range(size)]
 
 
 def local_workers(measure: MeasureParams) -> tuple[int, list[str]]:

@@ -1,56 +1,33 @@
 """The driver's side: hand chunks to workers as they ask, take their rows, and go on without those that are lost."""
 
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
-from whisper_speedup.disk import storage
-from whisper_speedup.errors import LeftOutError, UserError, say
-from whisper_speedup.measure import device as devices
+from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import memory
-from whisper_speedup.run.decoding import NO_OUTPUT, Decoded, Item
+from whisper_speedup.measure.records import Energy
+from whisper_speedup.run.messages import (
+    Asks,
+    Bug,
+    Decoded,
+    Ended,
+    Failed,
+    Item,
+    Loaded,
+    Lost,
+    Rows,
+    Said,
+    error_of,
+)  # fmt: skip
+from whisper_speedup.run.rows import Measured, Result, WorkerFigures
 from whisper_speedup.run.waiting import TRIES, Waiting
-from whisper_speedup.run.worker import Ended, Loaded, Message, Rows
 
 HOPELESS = 3  # a worker that was lost so often in a row without giving one row is not started again
 PATIENCE_S = 120.0  # how long the first worker that is ready waits for the others
 RESERVE_S = 2.0  # how long utterances are kept for others when a worker that has enough asks for more
-TOGETHER = ("settings", "prompt", "device", "dtype", "threads", "environment", "elsewhere")  # all workers agree in them
-
-
-@dataclass(frozen=True)
-class Asks:
-    """The worker wants its next chunk: `wait` as in worker.More."""
-
-    wait: bool
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The worker cannot go on, and no other could: `sentence` says why. `left_out`: nobody expects the engine here."""
-
-    sentence: str
-    left_out: bool = False
-
-
-@dataclass(frozen=True)
-class Bug:
-    """An error of our own code: its traceback."""
-
-    trace: str
-
-
-@dataclass(frozen=True)
-class Lost:
-    """The worker is gone, and another may take its place."""
-
-    why: str
-
-
-Said = Message | Asks | Failed | Bug | Lost
 
 
 class Pool(Protocol):
@@ -69,46 +46,41 @@ class Pool(Protocol):
         """End all workers at once."""
 
 
-def end_of(error: BaseException) -> Said:
-    """What a worker says of the error that ended it: a UserError holds for all workers, a failing GPU for this one."""
-    if isinstance(error, UserError):
-        return Failed(str(error), isinstance(error, LeftOutError))
-    if isinstance(error, OSError) and (sentence := storage.failure(error)):
-        return Failed(sentence)
-    sentence = devices.failure(error)
-    return Lost(sentence) if sentence else Bug("".join(traceback.format_exception(error)))
-
-
 @dataclass
 class Figures:
     """One worker's part of the run."""
 
     worker: int
-    loaded: dict[str, Any]
+    loaded: Loaded
     utterances: int = 0
     audio_s: float = 0.0
-    ended: dict[str, Any] = field(default_factory=dict)
+    ended: Ended | None = None
     lost: str | None = None
 
     def add(self, rows: list[Decoded]) -> None:
         """Count what this worker decoded: a row without an output took no time, and counted would make it look fast."""
-        self.utterances += sum(row.row["error"] is None for row in rows)
-        self.audio_s += sum(row.audio_s for row in rows)
+        self.utterances += sum(one.row.error is None for one in rows)
+        self.audio_s += sum(one.audio_s for one in rows)
 
-    def about(self) -> dict[str, Any]:
-        """For run.json: what was measured of it; null what a lost worker could not say."""
-        return {
-            "worker": self.worker,
-            "device_name": self.loaded["device_name"],
-            "utterances": self.utterances,
-            "audio_s": self.audio_s,
-            "busy_s": self.ended.get("busy_s"),
-            "load_s": self.loaded["load_s"],
-            "warmup_s": self.loaded["warmup_s"],
-            "stream": self.ended.get("stream"),
-            "memory": self.ended.get("memory"),
-            "lost": self.lost,
-        }
+    def record(self) -> WorkerFigures:
+        """For run.json."""
+        ended = self.ended
+        return WorkerFigures(
+            worker=self.worker, device_name=self.loaded.device_name, utterances=self.utterances, audio_s=self.audio_s,
+            busy_s=ended and ended.busy_s, load_s=self.loaded.load_s, warmup_s=self.loaded.warmup_s,
+            stream=ended and ended.stream, memory=ended and ended.measured.memory, lost=self.lost,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All utterances have been decoded: what was measured, and each worker's part."""
+
+    measured: Measured
+    workers: list[WorkerFigures]
+
+
+Progressed = Loaded | Rows | Finished
 
 
 class Crew:
@@ -126,8 +98,8 @@ class Crew:
         self.barren: Counter[int] = Counter()  # losses since a worker's last row
         self.last_loss = ""
 
-    def run(self) -> Generator[Message]:
-        """Loaded once, of the first worker; then Rows; Ended once, with the largest and the sums of all workers.
+    def run(self) -> Generator[Progressed]:
+        """Loaded once, of the first worker; then Rows; Finished once.
 
         Raises UserError, LeftOutError among them, when no worker can go on. Closing it early ends all workers.
         """
@@ -141,10 +113,10 @@ class Crew:
                     if isinstance(said, Failed | Bug) and rows:
                         yield Rows(rows)
                     if isinstance(said, Loaded):
-                        self._welcome(number, said.about)
+                        self._welcome(number, said)
                         if begun is None:
                             begun = time.monotonic()
-                            yield Loaded(said.about)
+                            yield said
                     elif isinstance(said, Rows):
                         rows += self._rows(number, said)
                     elif isinstance(said, Lost):
@@ -160,7 +132,7 @@ class Crew:
             told = any(one.ended for one in self.figures)  # else nobody knows its memory, energy and conditions
             if not self.waiting.finished or begun is None or not told:
                 raise UserError(f"no worker is left, the last because {self.last_loss}")
-            yield Ended(merged(self.figures))
+            yield finished(self.figures)
         finally:
             self.pool.close()
 
@@ -168,24 +140,24 @@ class Crew:
         self.starting.add(number)
         self.pool.start(number)
 
-    def _welcome(self, number: int, about: dict[str, Any]) -> None:
+    def _welcome(self, number: int, loaded: Loaded) -> None:
         self.starting.discard(number)
-        if about["source_sha256"] != self.source:
+        if loaded.source_sha256 != self.source:
             raise UserError(
                 f"worker {number} runs another version of whisper_speedup: install this one on its machine, or none."
             )
         if self.figures:
-            first = self.figures[0].loaded
-            unlike = [key for key in TOGETHER if first[key] != about[key]]
+            first, others = (dict(one.setup, elsewhere=one.elsewhere) for one in (self.figures[0].loaded, loaded))
+            unlike = [key for key in first if first[key] != others[key]]
             if "environment" in unlike:
-                ours, theirs = first["environment"], about["environment"]
+                ours, theirs = first["environment"], others["environment"]
                 unlike += [f"{key} {theirs.get(key)}" for key in ours if ours[key] != theirs.get(key)][:3]
             if unlike:
                 raise UserError(
                     f"worker {number} is unlike worker {self.figures[0].worker} ({', '.join(unlike)}): one run measures"
                     " one kind of machine, so let it have machines of one kind."
                 )
-        self.here[number] = Figures(number, about)
+        self.here[number] = Figures(number, loaded)
         self.figures.append(self.here[number])
 
     def _rows(self, number: int, said: Rows) -> list[Decoded]:
@@ -207,10 +179,7 @@ class Crew:
         sentence = (
             f"{TRIES} workers were lost while they had it, the last because {why.removesuffix('.')}: check the clip."
         )
-        rows = [
-            Decoded(item.at, {"id": item.row.id, **NO_OUTPUT, "error": sentence}, 0.0)
-            for item in self.items(given_up, False)
-        ]
+        rows = [Decoded(item.at, Result(id=item.row.id, error=sentence), 0.0) for item in self.items(given_up, False)]
         if figures is not None and self.waiting.finished:
             return rows
         self.barren[number] = 0 if given_up else self.barren[number] + 1  # the clip's fault, and not the worker's
@@ -225,11 +194,9 @@ class Crew:
         if isinstance(said, Asks):
             self.asking.append((number, said.wait, time.monotonic()))
         elif isinstance(said, Ended):
-            self.here.pop(number).ended = said.about
-        elif isinstance(said, Failed):
-            raise LeftOutError(said.sentence) if said.left_out else UserError(said.sentence)
-        elif isinstance(said, Bug):
-            raise RuntimeError(f"worker {number} ended with\n{said.trace}")
+            self.here.pop(number).ended = said
+        elif isinstance(said, Failed | Bug):
+            raise error_of(said, f"worker {number}")
 
     def _hand_out(self) -> None:
         """Answer those who ask. One that has nothing in flight gets its answer when there is something, or when all is
@@ -238,33 +205,34 @@ class Crew:
         left: list[tuple[int, bool, float]] = []
         for number, wait, since in self.asking:
             loaded = self.here[number].loaded
-            has_enough = not wait and self.waiting.enough(number, loaded["slots"], len(self.here))
+            has_enough = not wait and self.waiting.enough(number, loaded.slots, len(self.here))
             if has_enough and time.monotonic() - since < RESERVE_S:
                 left.append((number, wait, since))
                 continue
             chunk = self.waiting.take(number)
             if chunk or not wait or self.waiting.finished:
-                self.pool.give(number, self.items(chunk, not loaded["sees_audio"]))
+                self.pool.give(number, self.items(chunk, not loaded.sees_audio))
             else:
                 left.append((number, wait, since))
         self.asking = left
 
 
-def merged(figures: list[Figures]) -> dict[str, Any]:
-    """One worker's `Ended.about` for all: sums of energy, the largest memory, the first worker's conditions.
+def finished(figures: list[Figures]) -> Finished:
+    """One account for all: sums of energy, the largest memory, the first worker's conditions.
 
     At least one must have ended and said so.
     """
-    told = [one.ended for one in figures if one.ended]
-    about = {key: value for key, value in told[0].items() if key not in ("busy_s", "stream")}
-    for one in told:  # one worker is asked for these
-        about |= {key: value for key, value in one.items() if key in ("breakdown", "step_floor")}
-    about["memory"] = memory.highest([one["memory"] for one in told])
-    energies = [one["energy"] for one in told]
-    about["energy"] = None
-    if all(energies):
-        about["energy"] = {key: sum(one[key] for one in energies) for key in energies[0]}
-    if len(told) > 1:  # to one worker the others are others' work
-        about["conditions"] = {**about["conditions"], "during": {**about["conditions"]["during"], "others_cores": None}}
-    about["workers"] = [one.about() for one in figures]
-    return about
+    told = [one.ended.measured for one in figures if one.ended]
+    energies = [one.energy for one in told if one.energy is not None]
+    sums = {key: sum(getattr(one, key) for one in energies) for key in Energy.model_fields}
+    conditions = told[0].conditions
+    if len(told) > 1 and conditions.during is not None:  # to one worker the others are others' work
+        conditions = conditions.but(during=conditions.during.but(others_cores=None))
+    measured = told[0]
+    for one in told[1:]:
+        measured = measured.but(**one.given())  # breakdown and step_floor, for which one worker is asked
+    measured = measured.but(
+        memory=memory.highest([one.memory for one in told]), conditions=conditions,
+        energy=Energy(**sums) if len(energies) == len(told) else None,
+    )  # fmt: skip
+    return Finished(measured, [one.record() for one in figures])

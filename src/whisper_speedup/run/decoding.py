@@ -4,68 +4,30 @@ It knows nothing of files: where audio comes from is a function's business, and 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from transformers import WhisperTokenizer
 
 from whisper_speedup.engines.protocol import BatchEngine, Engine, Generation, Outcome, Utterance
 from whisper_speedup.errors import ClipError, EngineLost, NotANumberError, UserError
+from whisper_speedup.run.messages import Decoded, Item
+from whisper_speedup.run.rows import Result
 from whisper_speedup.run.timed import timed
 
-if TYPE_CHECKING:  # brings the audio libraries, which a caller with features of its own does without
-    from whisper_speedup.audio.manifest import Row
-
-NO_OUTPUT: dict[str, Any] = {
-    "tokens": None, "text": None, "raw_text": None, "score": None, "seconds": None,
-    "device_seconds": None, "truncated": None,
-}  # fmt: skip
 # So many clips, and every one so far, give NaN: then it is the weights and no clip's fault.
 ENOUGH = 8
-
-
-@dataclass(frozen=True)
-class Item:
-    """An utterance to decode. `at`: its number in the manifest. `audio`: its file's content, where the one that decodes
-    cannot see the file. `max_length`: as engines.protocol.Utterance has it; for batch engines alone."""
-
-    at: int
-    row: "Row"
-    audio: bytes | None = None
-    max_length: int | None = None
-
-
-class Decoded(NamedTuple):
-    """A result row, as results.jsonl has it. `audio_s`: seconds of audio that have an output. `overflow`: the reason
-    for having none, where that is NaN."""
-
-    at: int
-    row: dict[str, Any]
-    audio_s: float
-    overflow: NotANumberError | None = None
-
 
 FeaturesOf = Callable[[Item], torch.Tensor]
 Clip = TypeVar("Clip")
 
 
-def decoded(
-    engine: Engine, items: Iterable[Item], features_of: FeaturesOf, tokenizer: WhisperTokenizer, repeats: int
-) -> Iterator[Decoded]:
-    """A row an item: in their order and each decoded `repeats` times, or from a batch engine once and as they end.
-
-    An utterance that cannot be decoded carries its reason, and the others go on. Raises EngineLost.
-    """
-    if isinstance(engine, BatchEngine):
-        return _streamed(engine, items, features_of, tokenizer)
-    return (_one(engine, item, features_of, tokenizer, repeats) for item in items)
-
-
-def _one(engine: Engine, item: Item, features_of: FeaturesOf, tokenizer: WhisperTokenizer, repeats: int) -> Decoded:
+def one(engine: Engine, item: Item, features_of: FeaturesOf, tokenizer: WhisperTokenizer, repeats: int) -> Decoded:
+    """An utterance by itself, `repeats` times under the clock; one that cannot be decoded carries its reason. Raises
+    EngineLost."""
     try:
         features = _features(item, features_of)
         found = [timed(engine, features) for _ in range(repeats)]
@@ -77,10 +39,10 @@ def _one(engine: Engine, item: Item, features_of: FeaturesOf, tokenizer: Whisper
     return _row(item, found[0].generation, seconds, _all([one.device_seconds for one in found]), tokenizer)
 
 
-def _streamed(
+def streamed(
     engine: BatchEngine, items: Iterable[Item], features_of: FeaturesOf, tokenizer: WhisperTokenizer
-) -> Iterator[Decoded]:
-    """`items` is pulled in the engine's own thread."""
+) -> Generator[Decoded]:
+    """Utterances as they end, each decoded once. `items` is pulled in the engine's own thread. Raises EngineLost."""
     flying: dict[int, Item] = {}
 
     def utterances() -> Iterator[Utterance]:
@@ -89,7 +51,7 @@ def _streamed(
             features = partial(_features, item, features_of)
             yield Utterance(item.at, features, item.row.duration_s, item.max_length)
 
-    with closing(cast("Any", engine.decode_stream(utterances()))) as outcomes:
+    with closing(engine.decode_stream(utterances())) as outcomes:
         for at, outcome in outcomes:
             item = flying.pop(at)
             yield _outcome(item, outcome, tokenizer)
@@ -110,7 +72,7 @@ def _features(item: Item, features_of: FeaturesOf) -> torch.Tensor:
 
 def _without(item: Item, error: UserError) -> Decoded:
     overflow = error if isinstance(error, NotANumberError) else None
-    return Decoded(item.at, {"id": item.row.id, **NO_OUTPUT, "error": str(error)}, 0.0, overflow)
+    return Decoded(item.at, Result(id=item.row.id, error=str(error)), 0.0, overflow)
 
 
 def _row(
@@ -120,17 +82,12 @@ def _row(
     device_seconds: list[float] | None,
     tokenizer: WhisperTokenizer,
 ) -> Decoded:
-    row = {
-        "id": item.row.id,
-        "tokens": best.tokens,
-        "text": tokenizer.decode(best.tokens, skip_special_tokens=True, normalize=True),
-        "raw_text": tokenizer.decode(best.tokens, skip_special_tokens=True),
-        "score": best.score,
-        "seconds": seconds,
-        "device_seconds": device_seconds,
-        "truncated": best.truncated,
-        "error": None,
-    }
+    row = Result(
+        id=item.row.id, tokens=best.tokens,
+        text=tokenizer.decode(best.tokens, skip_special_tokens=True, normalize=True),
+        raw_text=tokenizer.decode(best.tokens, skip_special_tokens=True), score=best.score, seconds=seconds,
+        device_seconds=device_seconds, truncated=best.truncated, error=None,
+    )  # fmt: skip
     return Decoded(item.at, row, item.row.duration_s or 0.0)
 
 

@@ -9,13 +9,13 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 
 from whisper_speedup.audio import librispeech
-from whisper_speedup.audio.decode import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.folder import open_folder
+from whisper_speedup.audio.row import SAMPLING_RATE, WINDOW_S
 from whisper_speedup.audio.samples import open_samples
 from whisper_speedup.checkpoints import hub, sizes
 from whisper_speedup.disk.files import read_json
@@ -33,7 +33,6 @@ CLIP_BYTES = 2 * SAMPLING_RATE * WINDOW_S  # 16-bit samples; FLAC takes less
 WIDTHS = {
     "float64": 8, "float32": 4, "tf32": 4, "half": 2, "bfloat16": 2, "autocast": 6, "int8": 1, "decoder in 8 bits": 1.5,
 }  # fmt: skip
-Row = dict[str, Any]
 
 
 class Need(NamedTuple):

@@ -1,19 +1,22 @@
 """What a worker is told before it starts: all of it can be sent to another process or machine."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+import torch
 
 from whisper_speedup.engines.protocol import Engine
 from whisper_speedup.params.profile import MeasureParams, Profile
-from whisper_speedup.run.decoding import FeaturesOf, Item
+from whisper_speedup.run.decoding import FeaturesOf
+from whisper_speedup.run.messages import Item
 
 
 class Source(Protocol):
     """Where a worker's features come from."""
 
-    def open(self, model_dir: Path, device: Any) -> FeaturesOf:
+    def open(self, model_dir: Path, device: torch.device) -> FeaturesOf:
         """A function from an item to its features on `device`."""
 
     def visible(self) -> bool:
@@ -30,7 +33,9 @@ class Weights(Protocol):
 @dataclass(frozen=True)
 class Job:
     """`create` makes the engine called `engine`. `warmup`: the clips to warm up with, and those whose parts are timed
-    afterwards when `extras` asks for that. `threads`: of torch on the host; None leaves them as they are."""
+    afterwards when `extras` asks for that. `threads`: of torch on the host; None leaves them as they are. `rests`:
+    others take turns with this worker, which decodes a chunk one by one and leaves the machine to them until the next.
+    """
 
     profile: Profile
     engine: str
@@ -40,8 +45,4 @@ class Job:
     warmup: list[Item] = field(default_factory=list)
     threads: int | None = None
     extras: bool = True
-
-
-def job_of(job: Job, number: int) -> Job:
-    """The job of one worker of several: what is timed behind the run is timed once, by worker 0."""
-    return replace(job, extras=job.extras and number == 0)
+    rests: bool = False

@@ -3,14 +3,16 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from whisper_speedup.checkpoints.identity import Checkpoint
 from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import FeaturesPlace
 from whisper_speedup.params.sources import Bundled, Hub, Local, Synthetic
-from whisper_speedup.run.decoding import FeaturesOf, Item
+from whisper_speedup.run.decoding import FeaturesOf
+from whisper_speedup.run.job import Source
+from whisper_speedup.run.messages import Item
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,24 @@ class Clips:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The features of a few clips, all made before the engine loads: a turn is decoding and nothing else."""
+
+    source: Source
+    items: list[Item]
+
+    def visible(self) -> bool:
+        """As the source."""
+        return self.source.visible()
+
+    def open(self, model_dir: Path, device: torch.device) -> FeaturesOf:
+        """Features that stay on the device. Raises UserError for a clip that cannot be read."""
+        features_of = self.source.open(model_dir, device)
+        kept = {item.at: features_of(item) for item in self.items}
+        return lambda item: kept[item.at]
+
+
+@dataclass(frozen=True)
 class Checked:
     """Weights in a folder of this machine, whose hashes the driver has checked."""
 
@@ -65,7 +85,7 @@ class Recorded:
     visible here, else brought here as the model stage does (`model` says from where). Their hashes are checked."""
 
     model: Bundled | Hub | Local | Synthetic
-    told: dict[str, Any]
+    told: Checkpoint
     path: Path
 
     def folder(self) -> Path:
@@ -81,9 +101,9 @@ class Recorded:
             )
         model = self.model
         if isinstance(model, Hub):
-            model = model.model_copy(update={"revision": self.told["revision"]})
+            model = model.model_copy(update={"revision": self.told.revision})
         brought = prepare(model, _cache())
-        return check_files(self.told, Path(brought["path"]), "the driver's model.json")
+        return check_files(self.told, Path(brought.path), "the driver's model.json")
 
 
 def _cache() -> Path:

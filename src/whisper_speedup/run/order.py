@@ -2,7 +2,7 @@
 
 import random
 
-from whisper_speedup.audio.manifest import Row
+from whisper_speedup.audio.row import Row
 
 
 def subset(rows: list[Row], count: int) -> list[Row]:

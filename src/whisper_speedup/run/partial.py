@@ -8,18 +8,46 @@ a power cut the last line may be torn, and is dropped. In memory there is where 
 import json
 import os
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.files import sync_folder
 from whisper_speedup.disk.names import Names
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.errors import UserError, say
 from whisper_speedup.measure import device
+from whisper_speedup.run.rows import PartialKey, Result, Session
 
 FORMAT = 2  # of the header, the sessions and the rows
+
+
+class Header(BaseModel):
+    """The first line."""
+
+    format: int
+    key: Facts
+    total: int
+
+
+class Opened(BaseModel):
+    """A process begins."""
+
+    session: Session
+
+
+class Kept(BaseModel):
+    """A result, as far as going on needs it."""
+
+    id: str
+    error: str | None
+
+
+Entry = Header | Opened | Kept
+ENTRY = TypeAdapter[Entry](Entry)
 
 
 class Partial:
@@ -31,32 +59,29 @@ class Partial:
     The file is beside DVC's outputs and not in them, for DVC deletes those before a stage runs.
     """
 
-    def __init__(self, path: Path, key: Mapping[str, Any], ids: Names, session: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, key: PartialKey, ids: Names, session: Session) -> None:
         self.path, self.ids, self.total = path, ids, len(ids)
         self.count = 0  # of rows
-        self.resumed_from: list[dict[str, Any]] | None = None
+        self.resumed_from: list[Session] | None = None
         self._begins = array("q", [-1]) * self.total  # of each utterance's line; -1: there is none
-        header = {"format": FORMAT, "key": json.loads(_line(key)), "total": self.total}
+        header = Header(format=FORMAT, key=key.content(), total=self.total)
         path.parent.mkdir(parents=True, exist_ok=True)
         size, continues = self._take_over(header)
         new = 0 if continues else os.O_TRUNC
         self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | new, 0o666)
         if continues:
             os.ftruncate(self.file, size)
-        self._write([*([] if continues else [_line(header)]), _line({"session": session})])
+        self._write([*([] if continues else [_line(header.model_dump())]), _line({"session": session.content()})])
         sync_folder(path.parent)
 
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row. It is on the disk when this returns, whole: no signal, crash or power cut can halve it."""
-        self.extend([row])
-
-    def extend(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows, all flushed at once. When the disk is full none of them is added."""
-        lines = [_line(row) for row in rows]
+    def extend(self, rows: Sequence[Result]) -> None:
+        """Add rows, all flushed at once. They are on the disk when this returns, whole: no signal, crash or power cut
+        can halve one. When the disk is full none of them is added."""
+        lines = [_line(row.model_dump()) for row in rows]
         begin = self._write(lines)
         for row, line in zip(rows, lines, strict=True):
-            place = self.ids.find(row["id"])
-            assert place is not None, f"{row['id']} is none of this run's utterances"
+            place = self.ids.find(row.id)
+            assert place is not None, f"{row.id} is none of this run's utterances"
             self.count += self._begins[place] < 0
             self._begins[place] = begin
             begin += len(line)
@@ -87,23 +112,23 @@ class Partial:
         """How much is kept, as the end of a sentence."""
         return f"{self.count} of {self.total} utterances are kept in {self.path}, and running again goes on from there"
 
-    def _take_over(self, header: dict[str, Any]) -> tuple[int, bool]:
+    def _take_over(self, header: Header) -> tuple[int, bool]:
         """Where what is whole in the file ends, and whether it goes on."""
         entries = _read(self.path)
         size, found = next(entries, (0, None))
-        if found is None:
+        if not isinstance(found, Header):
             return 0, False
         if found != header:
             self._set_aside_what_has_rows(found, header)
             return 0, False
-        sessions: list[dict[str, Any]] = []
+        sessions: list[Session] = []
         makers = array("i", [-1]) * self.total  # the session that made a row
         begin = size
         for size, entry in entries:
-            if "session" in entry:
-                sessions.append(dict(entry["session"]))
-            elif sessions and (place := self.ids.find(entry["id"])) is not None:
-                whole = entry["error"] is None
+            if isinstance(entry, Opened):
+                sessions.append(entry.session)
+            elif isinstance(entry, Kept) and sessions and (place := self.ids.find(entry.id)) is not None:
+                whole = entry.error is None
                 self._begins[place] = begin if whole else -1
                 makers[place] = len(sessions) - 1 if whole else -1
             begin = size
@@ -112,18 +137,17 @@ class Partial:
             if maker >= 0:
                 counts[maker] += 1
         self.count = sum(counts)
-        self.resumed_from = [{"rows": n, **s} for n, s in zip(counts, sessions, strict=True) if n] or None
+        self.resumed_from = [s.but(rows=n) for n, s in zip(counts, sessions, strict=True) if n] or None
         if self.count:
             say(f"going on: {self.count} of {self.total} utterances are kept in {self.path}")
         return size, True
 
-    def _set_aside_what_has_rows(self, found: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    def _set_aside_what_has_rows(self, found: Header, header: Header) -> None:
         """Rows that were made with something else are of no use here, and yet may have taken hours."""
-        if not any("id" in entry for _, entry in _read(self.path)):
+        if not any(isinstance(entry, Kept) for _, entry in _read(self.path)):
             return
         aside = self.path.with_name(f"{self.path.stem}.aside{self.path.suffix}")
-        ours, theirs = header["key"], found.get("key")
-        theirs = theirs if isinstance(theirs, dict) else {}
+        ours, theirs = header.key, found.key
         what = ", ".join(name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)) or "format"
         say(f"{self.path} was made with something else ({what}): kept as {aside.name}, and begun anew")
         os.replace(self.path, aside)
@@ -144,11 +168,11 @@ class Partial:
         return size
 
 
-def _line(value: Mapping[str, Any]) -> bytes:
+def _line(value: Facts) -> bytes:
     return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read(path: Path) -> Iterator[tuple[int, Entry]]:
     """The file's entries up to the first line that is not whole, each with the byte at which it ends."""
     if not path.exists():
         return
@@ -165,23 +189,13 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         say(f"{path} ends in a line that is not whole ({whole - size} bytes): dropped")
 
 
-def _entry(line: bytes, first: bool) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None  # torn
+def _entry(line: bytes, first: bool) -> Entry | None:
+    """A header, and behind it sessions and rows; None for what is torn or anything else."""
     try:
-        entry = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError):
+        entry = ENTRY.validate_json(line) if line.endswith(b"\n") else None
+    except ValidationError:
         return None
-    return entry if isinstance(entry, dict) and _known(entry, first) else None
-
-
-def _known(entry: dict[str, Any], first: bool) -> bool:
-    """Whether a line is a header, a session or a row."""
-    if first:
-        return "format" in entry
-    if "session" in entry:
-        return isinstance(entry["session"], dict)
-    return isinstance(entry.get("id"), str) and "error" in entry
+    return entry if isinstance(entry, Header) == first else None
 
 
 @contextmanager

@@ -4,34 +4,36 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.context import SpawnProcess
 
-from whisper_speedup.run.crew import Asks, Bug, Failed, Lost, Said, end_of
-from whisper_speedup.run.decoding import Item
-from whisper_speedup.run.job import Job, job_of
-from whisper_speedup.run.worker import Ended, work
+from whisper_speedup.run.job import Job
+from whisper_speedup.run.messages import LAST, Asks, Item, Lost, Said, end_of
+from whisper_speedup.run.worker import work
 
 AT_ONCE = 256  # messages taken from one worker before the next one's turn
 
 
 class Processes:
-    """A crew.Pool on this machine. `gpus`: what CUDA_VISIBLE_DEVICES may name, one for each worker; none on a CPU."""
+    """A crew.Pool on this machine, with a job for each worker.
 
-    def __init__(self, job: Job, gpus: list[str]) -> None:
-        self.job, self.gpus = job, gpus
+    `gpus`: what CUDA_VISIBLE_DEVICES may name, one for each worker; none leaves them all the driver's.
+    """
+
+    def __init__(self, jobs: Sequence[Job], gpus: Sequence[str] = ()) -> None:
+        self.jobs, self.gpus = jobs, gpus
         self.context = multiprocessing.get_context("spawn")
-        self.workers: dict[int, Connection] = {}
-        self.processes: dict[int, Any] = {}
-        self.old: list[Any] = []  # processes that have said their last word
+        self.workers: dict[int, Connection[list[Item], Said]] = {}
+        self.processes: dict[int, SpawnProcess] = {}
+        self.old: list[SpawnProcess] = []  # processes that have said their last word
 
     def start(self, number: int) -> None:
         """Start a process."""
         ours, theirs = self.context.Pipe()
         gpu = self.gpus[number] if self.gpus else None
-        arguments = job_of(self.job, number), theirs, gpu
+        arguments = self.jobs[number], theirs, gpu
         process = self.context.Process(target=serve, args=arguments, name=f"worker {number}", daemon=True)
         process.start()
         theirs.close()  # the process's end is the only one left: when that goes, ours says so
@@ -75,7 +77,7 @@ class Processes:
             except (EOFError, OSError):
                 said = Lost(self._why(number))
             yield said
-            if isinstance(said, Ended | Failed | Bug | Lost):
+            if isinstance(said, LAST):
                 self.workers.pop(number).close()
                 self.old.append(self.processes.pop(number))
                 return
@@ -95,7 +97,7 @@ class _DriverGone(Exception):
     """Nobody is at the other end of the connection. Not the connection's own error, which an engine may raise too."""
 
 
-def serve(job: Job, connection: Connection, gpu: str | None) -> None:
+def serve(job: Job, connection: "Connection[Said, list[Item]]", gpu: str | None) -> None:
     """A worker's process, from its start to its end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the driver handles it
     if gpu is not None:

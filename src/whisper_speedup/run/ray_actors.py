@@ -8,21 +8,24 @@ import os
 import queue
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from whisper_speedup.errors import UserError
-from whisper_speedup.run.crew import Asks, Bug, Failed, Lost, Said, end_of
-from whisper_speedup.run.decoding import Item
-from whisper_speedup.run.job import Job, job_of
-from whisper_speedup.run.worker import Ended, work
+from whisper_speedup.run.job import Job
+from whisper_speedup.run.messages import LAST, Asks, Bug, Failed, Item, Lost, Said, end_of
+from whisper_speedup.run.worker import work
+
+if TYPE_CHECKING:
+    from ray import ObjectRefGenerator
+    from ray.actor import ActorHandle
 
 PACKAGE = Path(__file__).parents[1]
 WANTED = "the cluster's machines need this project's dependencies, in the versions that are installed here"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-LAST = (Ended, Failed, Bug, Lost)  # what a worker says last
 
 
 class Actor:
@@ -87,9 +90,9 @@ class RayActors:
                 f"no Ray cluster answers at {address} ({first.rstrip('.')}): correct --ray-address, or start one with"
                 " ray start --head."
             ) from None
-        self.actors: dict[int, Any] = {}
-        self.streams: dict[Any, int] = {}
-        self.job: Job | None = None
+        self.actors: dict[int, ActorHandle] = {}
+        self.streams: dict[ObjectRefGenerator, int] = {}
+        self.jobs: Sequence[Job] = ()  # set before the first worker starts
         try:
             machines = sum(node["Alive"] for node in self.ray.nodes())
             self.size, self.gpus, self.threads = shares(self.ray.cluster_resources(), machines, device, size)
@@ -99,9 +102,8 @@ class RayActors:
 
     def start(self, number: int) -> None:
         """Start an actor."""
-        assert self.job is not None, "set before the first worker starts"
         options = {"num_cpus": 1, "num_gpus": self.gpus, "scheduling_strategy": "SPREAD", "max_concurrency": 3}
-        actor = self.ray.remote(Actor).options(**options).remote(job_of(self.job, number))
+        actor = self.ray.remote(Actor).options(**options).remote(self.jobs[number])
         self.actors[number] = actor
         self.streams[actor.hear.options(num_returns="streaming").remote()] = number
 
@@ -134,7 +136,7 @@ class RayActors:
         self.actors, self.streams = {}, {}
         self.ray.shutdown()
 
-    def _group(self, stream: Any) -> list[Said]:
+    def _group(self, stream: "ObjectRefGenerator") -> list[Said]:
         try:
             return self.ray.get(next(stream))
         except self.ray.exceptions.RayTaskError as error:
@@ -146,7 +148,7 @@ class RayActors:
             return [Lost(f"its Ray actor is gone ({lines[0].rstrip('.:') if lines else type(error).__name__}).")]
 
 
-def _ray() -> Any:
+def _ray() -> ModuleType:
     try:
         import ray
     except ImportError:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from enum import StrEnum, auto
 from pathlib import Path
 
 import yaml
@@ -13,14 +14,28 @@ PIPELINE = PACKAGE.parents[1] / "dvc.yaml"
 SUFFIXES = {".py", ".json", ".cu", ".cuh"}
 
 
-def stage_of(engine: str, variant: str | None = None) -> str:
+class Stage(StrEnum):
+    """The stages of dvc.yaml, in their order. Each is a command, but for the two that `decode`."""
+
+    ENVIRONMENT = auto()
+    DATA = auto()
+    MODEL = auto()
+    BASELINE = auto()
+    YARDSTICK = auto()
+    OPTIMIZED = auto()
+    ROUNDS = auto()
+    COMPARE = auto()
+    REPORT = auto()
+
+
+def stage_of(engine: str, variant: str | None = None) -> Stage:
     """The stage that decodes with an engine, or with a variant of the baseline."""
     if variant is not None:
-        return "yardstick"
-    return "baseline" if engine == BASELINE else "optimized"
+        return Stage.YARDSTICK
+    return Stage.BASELINE if engine == BASELINE else Stage.OPTIMIZED
 
 
-def source_sha256(stage: str, package: Path = PACKAGE, pipeline: Path = PIPELINE) -> str:
+def source_sha256(stage: Stage, package: Path = PACKAGE, pipeline: Path = PIPELINE) -> str:
     """SHA-256 over the package's sources that a stage of dvc.yaml depends on; over all where there is no dvc.yaml."""
     if not pipeline.is_file():  # installed without the repository
         return _sha256(package, [package])

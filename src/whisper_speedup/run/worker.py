@@ -1,22 +1,22 @@
 """What one worker does, wherever it runs: load, warm up, decode what it is handed, say what it has measured.
 
-It speaks in three kinds of messages: Loaded once, Rows as utterances end, Ended once. Everything about the machine
-is in them, for the driver may sit on another.
+Everything about the machine is in its messages, for the driver may sit on another.
 """
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from itertools import islice
-from typing import Any, cast
+from pathlib import Path
 
 import torch
+from pydantic_core import to_jsonable_python
 from transformers import WhisperTokenizer
 
 from whisper_speedup.disk.files import read_json
-from whisper_speedup.engines.protocol import BatchEngine, Elsewhere, Watched
+from whisper_speedup.engines.protocol import BatchEngine, Elsewhere, Engine, Watched
 from whisper_speedup.errors import EngineLost, UserError
 from whisper_speedup.measure import conditions, memory
 from whisper_speedup.measure import device as devices
@@ -25,41 +25,17 @@ from whisper_speedup.measure.clock import synchronize
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.measure.floor import step_bytes
 from whisper_speedup.measure.parts import Stopwatch
+from whisper_speedup.measure.records import Breakdown, Floor, Memory
 from whisper_speedup.measure.sampler import Sampler
-from whisper_speedup.run.decoding import Decoded, FeaturesOf, Item, decoded, warm_up
+from whisper_speedup.run.decoding import FeaturesOf, one, streamed, warm_up
 from whisper_speedup.run.job import Job
+from whisper_speedup.run.messages import Decoded, Ended, Item, Loaded, Message, More, Rows
+from whisper_speedup.run.rows import Conditions, Measured, Setup, Waited
 from whisper_speedup.run.source import package_sha256
 from whisper_speedup.run.timed import timed
 
 BREAKDOWN = 8  # utterances whose parts are timed
 GATHERED_S = 0.2  # a batch engine's rows are written together, for it stands still meanwhile
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The engine is ready. `about`: how it runs and what it runs on."""
-
-    about: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Utterances that have ended."""
-
-    rows: list[Decoded]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """There is nothing more to do. `about`: what was measured."""
-
-    about: dict[str, Any]
-
-
-Message = Loaded | Rows | Ended
-# The next chunk of utterances. With True it is waited for, and none means that there will be no more; with False none
-# means that there is none just now, and that what is in flight may end.
-More = Callable[[bool], list[Item]]
 
 
 def work(job: Job, more: More) -> Generator[Message]:
@@ -82,51 +58,68 @@ def work(job: Job, more: More) -> Generator[Message]:
     synchronize(device)
     warmup_s = time.perf_counter() - begin
     before = conditions.read(device)
-    yield Loaded({
-        "settings": engine.settings,
-        "prompt": engine.prompt,
-        "device": device.type,
-        "dtype": engine.dtype,
-        "threads": torch.get_num_threads(),
-        "environment": fingerprint(),
-        "elsewhere": engine.process()["environment"] if isinstance(engine, Elsewhere) else None,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else fingerprint().get("cpu"),
-        "slots": int(engine.settings.get("slots", 1)),
-        "batched": isinstance(engine, BatchEngine),
-        "source_sha256": package_sha256(),
-        "sees_audio": job.source.visible(),
-        "load_s": load_s,
-        "warmup_s": warmup_s,
-        "conditions": before,
-    })  # fmt: skip
-    audio_s, busy_s, stream = 0.0, 0.0, Counter[str]()
-    with Sampler(device) as sampler:
-        while chunk := more(True):
+    cpu = str(fingerprint().get("cpu"))
+    yield Loaded(
+        Setup(
+            settings=to_jsonable_python(engine.settings), prompt=engine.prompt, device=device.type, dtype=engine.dtype,
+            threads=torch.get_num_threads(), environment=fingerprint(),
+        ),
+        elsewhere=engine.process()["environment"] if isinstance(engine, Elsewhere) else None,
+        device_name=torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        slots=int(engine.settings.get("slots", 1)),
+        batched=isinstance(engine, BatchEngine),
+        source_sha256=package_sha256(),
+        sees_audio=job.source.visible(),
+        load_s=load_s,
+        warmup_s=warmup_s,
+        conditions=before,
+    )  # fmt: skip
+    audio_s, busy_s, waited_s, waited_cpu_s, stream = 0.0, 0.0, 0.0, 0.0, Counter[str]()
+    many = isinstance(engine, BatchEngine) and not job.rests
+    sampler = Sampler(device)
+    throughout: AbstractContextManager[object]
+    meanwhile: AbstractContextManager[object]
+    throughout, meanwhile = (nullcontext(), sampler) if job.rests else (sampler, nullcontext())
+    with throughout:
+        while True:
+            began, began_cpu = time.perf_counter(), time.process_time()
+            if not (chunk := more(True)):
+                break
             begin = last = time.perf_counter()
-            rows = decoded(engine, _with_more(chunk, more), features_of, tokenizer, measure.repeats)
-            with closing(cast("Any", rows)):
-                for gathered in _gathered(rows, GATHERED_S if isinstance(engine, BatchEngine) else 0.0):
+            waited_s, waited_cpu_s = waited_s + begin - began, waited_cpu_s + time.process_time() - began_cpu
+            seconds = math.inf if job.rests else GATHERED_S if many else 0.0
+            with meanwhile, closing(_decoded(job, engine, chunk, more, features_of, tokenizer)) as rows:
+                for gathered in _gathered(rows, seconds):
                     last = time.perf_counter()
                     audio_s += sum(one.audio_s for one in gathered)
                     yield Rows(gathered)
             busy_s += last - begin
-            if isinstance(engine, BatchEngine):
+            if isinstance(engine, BatchEngine) and many:
                 stream.update(engine.stream_summary())
-    about: dict[str, Any] = {
-        "memory": memory.snapshot(device),
-        "conditions": {"before": before, "after": conditions.read(device), "during": sampler.summary()},
-        "energy": sampler.used((1 if isinstance(engine, BatchEngine) else measure.repeats) * audio_s),
-        "busy_s": busy_s,
-        "stream": dict(stream) if stream else None,
-    }
+    measured = Measured(
+        memory=memory.snapshot(device),
+        conditions=Conditions(before=before, after=conditions.read(device), during=sampler.summary()),
+        energy=sampler.used((1 if many else measure.repeats) * audio_s),
+    )
     if job.extras and isinstance(engine, Watched):
-        about["breakdown"] = _breakdown(engine, job.warmup, features_of, device)
+        measured = measured.but(breakdown=_breakdown(engine, job.warmup, features_of, device))
     if isinstance(engine, Elsewhere):
-        about |= engine.process()
+        measured = measured.but(memory=Memory.model_validate(engine.process()["memory"]))
     engine.close()
     if job.extras:
-        about["step_floor"] = _step_floor(model_dir, device)  # last: its buffers are no engine's memory
-    yield Ended(about)
+        measured = measured.but(step_floor=_floor(model_dir, device))  # last: its buffers are no engine's memory
+    yield Ended(measured, Waited(seconds=waited_s, cpu_s=waited_cpu_s), busy_s, dict(stream) or None)
+
+
+def _decoded(
+    job: Job, engine: Engine, chunk: list[Item], more: More, features_of: FeaturesOf, tokenizer: WhisperTokenizer
+) -> Generator[Decoded]:
+    """This chunk, and what is there when it is at its end; a job that rests does so then."""
+    if isinstance(engine, BatchEngine) and not job.rests:
+        yield from streamed(engine, _with_more(chunk, more), features_of, tokenizer)
+        return
+    for item in chunk if job.rests else _with_more(chunk, more):
+        yield one(engine, item, features_of, tokenizer, job.profile.measure.repeats)
 
 
 def _with_more(chunk: list[Item], more: More) -> Iterator[Item]:
@@ -149,9 +142,7 @@ def _gathered(rows: Iterable[Decoded], seconds: float) -> Iterator[list[Decoded]
         yield waiting
 
 
-def _breakdown(
-    engine: Any, items: list[Item], features_of: FeaturesOf, device: torch.device
-) -> dict[str, float] | None:
+def _breakdown(engine: Watched, items: list[Item], features_of: FeaturesOf, device: torch.device) -> Breakdown | None:
     """Where the time of a few utterances goes, decoded once more behind the timed run; None when none can be."""
     stopwatch = Stopwatch(device)
     few = list(islice(items, BREAKDOWN))
@@ -167,7 +158,6 @@ def _breakdown(
     return stopwatch.breakdown(whole_s, len(few))
 
 
-def _step_floor(model_dir: Any, device: torch.device) -> dict[str, float]:
-    """The bytes that a decode step must read, this machine's bandwidth, and the seconds that follow."""
+def _floor(model_dir: Path, device: torch.device) -> Floor:
     size, bandwidth = step_bytes(read_json(model_dir / "config.json")), memory_bandwidth(device)
-    return {"bytes": size, "bandwidth_bytes_s": bandwidth, "seconds": size / bandwidth}
+    return Floor(bytes=size, bandwidth_bytes_s=bandwidth, seconds=size / bandwidth)

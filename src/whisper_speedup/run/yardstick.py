@@ -8,12 +8,12 @@ is from itself. Each variant is decoded as the baseline is, in a process of its 
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from whisper_speedup.checkpoints.identity import weights_sha256
+from whisper_speedup.checkpoints.identity import read_checkpoint
 from whisper_speedup.disk.files import read_json, sha256, write_json
+from whisper_speedup.disk.records import Facts
 from whisper_speedup.engines import precision
 from whisper_speedup.engines.huggingface import BaselineParams, VariantParams
 from whisper_speedup.errors import UserError, say
@@ -21,9 +21,9 @@ from whisper_speedup.measure import device as devices
 from whisper_speedup.measure.environment import fingerprint
 from whisper_speedup.params.profile import BASELINE, MeasureParams, Profile
 from whisper_speedup.run.benchmark import decode
-from whisper_speedup.run.source import source_sha256
+from whisper_speedup.run.rows import Variants
+from whisper_speedup.run.source import Stage, source_sha256
 
-Row = dict[str, Any]
 ATTENTION = ("eager", "sdpa")
 THREADS = "threads_"
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16 products
@@ -36,7 +36,7 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
     that means nothing here is left out; variants.json says why (`left_out`), and which there are (`decoded`). Raises
     UserError for a variant that does not come to its end.
     """
-    folder = build / profile_name / "yardstick"
+    folder = build / profile_name / Stage.YARDSTICK
     device = devices.resolve(profile.measure.device)
     asked = profile.measure.yardstick or []
     reasons = {variant: why_not(variant, profile.measure, device) for variant in asked}
@@ -49,13 +49,13 @@ def run(profile: Profile, profile_name: str, build: Path = Path("build")) -> Pat
         else:
             _in_a_process(profile_name, variant)
     left_out = {variant: reason for variant, reason in reasons.items() if reason is not None}
-    write_json(folder / "variants.json", {"decoded": decoded, "left_out": left_out})
+    write_json(folder / "variants.json", Variants(decoded=decoded, left_out=left_out).content())
     return folder
 
 
 def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Path("build")) -> Path:
     """Decode one variant in this process; writes build/PROFILE/yardstick/VARIANT/ and returns it."""
-    folder = build / profile_name / "yardstick" / variant
+    folder = build / profile_name / Stage.YARDSTICK / variant
     (folder / "made_for.json").unlink(missing_ok=True)
     decode(changed(profile, variant), profile_name, BASELINE, build, variant)
     # Written last: a folder without it is not complete.
@@ -67,7 +67,7 @@ def run_one(profile: Profile, profile_name: str, variant: str, build: Path = Pat
 def changed(profile: Profile, variant: str) -> Profile:
     """The profile with the baseline as `variant` has it, each utterance decoded once."""
     baseline = profile.measure.of(BASELINE).model_dump()
-    changes: Row = {"warmup": 1, "repeats": 1}
+    changes: dict[str, object] = {"warmup": 1, "repeats": 1}
     if variant.startswith(THREADS):
         changes["threads"] = int(variant.removeprefix(THREADS))
     elif variant in ATTENTION:
@@ -101,7 +101,7 @@ def why_not(variant: str, measure: MeasureParams, device: torch.device) -> str |
     return None
 
 
-def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> Row:
+def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> Facts:
     """All that a variant's texts depend on."""
     folder, measure = build / profile_name, changed(profile, variant).measure
     return {
@@ -113,18 +113,27 @@ def made_for(profile: Profile, profile_name: str, variant: str, build: Path) -> 
         "features": measure.features,
         "environment": fingerprint(),
         "data_sha256": sha256(folder / "data" / "manifest.jsonl"),
-        "weights_sha256": weights_sha256(read_json(folder / "model.json")),
-        "source_sha256": source_sha256("yardstick"),
+        "weights_sha256": read_checkpoint(folder / "model.json").weights_sha256,
+        "source_sha256": source_sha256(Stage.YARDSTICK),
     }
 
 
-def _kept(folder: Path, made: Row) -> bool:
+def _kept(folder: Path, made: Facts) -> bool:
     path = folder / "made_for.json"
     return path.is_file() and read_json(path) == made
 
 
 def _in_a_process(profile_name: str, variant: str) -> None:
-    command = [sys.executable, "-m", "whisper_speedup", "yardstick", "--profile", profile_name, "--variant", variant]
+    command = [
+        sys.executable,
+        "-m",
+        "whisper_speedup",
+        Stage.YARDSTICK,
+        "--profile",
+        profile_name,
+        "--variant",
+        variant,
+    ]
     code = subprocess.run(command, check=False).returncode
     if code:
         raise UserError(

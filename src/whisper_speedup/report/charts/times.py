@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from whisper_speedup.compare.latency import Latency
 from whisper_speedup.compare.statistics import line
 from whisper_speedup.report import numbers
 from whisper_speedup.report.charts.canvas import (
@@ -37,13 +38,14 @@ class Floor:
     seconds: float
 
 
-def scatter(latency: list[Row], baseline: str, engines: list[str], labels: dict[str, str]) -> Drawing | None:
+def scatter(latency: list[Latency], baseline: str, engines: list[str], labels: dict[str, str]) -> Drawing | None:
     """Each utterance: the baseline's time across, the engine's up, both by logarithm. None when nothing pairs."""
     pairs = {
         engine: [
-            (row["engines"][baseline]["seconds"], row["engines"][engine]["seconds"], row["id"])
+            (before, after, row.id)
             for row in latency
-            if row["engines"][baseline]["seconds"] is not None and row["engines"][engine]["seconds"] is not None
+            if (before := row.engines[baseline].seconds) is not None
+            and (after := row.engines[engine].seconds) is not None
         ]
         for engine in engines
     }
@@ -72,11 +74,10 @@ def scatter(latency: list[Row], baseline: str, engines: list[str], labels: dict[
     return Drawing("Utterance by utterance", caption, svg(parts, label), legend, "mark")
 
 
-def distribution(latency: list[Row], engines: list[str], labels: dict[str, str]) -> Drawing | None:
+def distribution(latency: list[Latency], engines: list[str], labels: dict[str, str]) -> Drawing | None:
     """For each engine the share of utterances decoded within a time. None when nothing was decoded."""
     series = {
-        engine: sorted(s for row in latency if (s := row["engines"][engine]["seconds"]) is not None)
-        for engine in engines
+        engine: sorted(s for row in latency if (s := row.engines[engine].seconds) is not None) for engine in engines
     }
     found = [value for values in series.values() for value in values]
     if not found:
@@ -95,13 +96,13 @@ def distribution(latency: list[Row], engines: list[str], labels: dict[str, str])
     return Drawing("How long an utterance takes", caption, svg(parts, label), legend, "line")
 
 
-def tokens(latency: list[Row], engines: list[str], labels: dict[str, str], floor: Floor | None) -> Drawing | None:
+def tokens(latency: list[Latency], engines: list[str], labels: dict[str, str], floor: Floor | None) -> Drawing | None:
     """Time against the tokens of an utterance, each engine's line through it, and the floor that reading sets."""
     series = {
         engine: [
-            (result["tokens"], result["seconds"], row["id"])
+            (result.tokens or 0, seconds, row.id)
             for row in latency
-            if (result := row["engines"][engine])["seconds"] is not None
+            if (seconds := (result := row.engines[engine]).seconds) is not None
         ]
         for engine in engines
     }
@@ -147,10 +148,12 @@ def _height(series: list[list[float]]) -> float:
     return most if (most := max(max(values) for values in series)) <= 4 * usual else 1.5 * usual
 
 
-def fit(latency: list[Row], engine: str) -> tuple[float, float] | None:
+def fit(latency: list[Latency], engine: str) -> tuple[float, float] | None:
     """Seconds of one more token and of none, by least squares over the decoded utterances; None where unknowable."""
-    rows = [row["engines"][engine] for row in latency if row["engines"][engine]["seconds"] is not None]
-    return line(np.array([float(row["tokens"]) for row in rows]), np.array([row["seconds"] for row in rows]))
+    rows = [(one.tokens or 0, one.seconds) for row in latency if (one := row.engines[engine]).seconds is not None]
+    return line(
+        np.array([float(tokens) for tokens, _ in rows]), np.array([seconds for _, seconds in rows], dtype=float)
+    )
 
 
 def _seconds(scale: Scale) -> list[tuple[float, str]]:
