@@ -5,6 +5,7 @@
 # PYTHON=python3        the interpreter that makes .venv (3.11 or 3.12)
 # MINUTES=60            how long make fuzz throws files at readers
 # CASES=3000            how many uses of Whisper it compares after that
+# ONLY="disk hub"       which faults make planted plants: how their files' names begin (default: all)
 # TESTERS=2             how many processes make test shares the tests among (default: one a core, at most 4)
 # KERNL_SOURCE=folder   a checkout of Kernl, for make kernl-env without GitHub
 
@@ -41,7 +42,7 @@ export NUMBA_CACHE_DIR ?= $(CURDIR)/build/numba
 export MPLCONFIGDIR ?= $(CURDIR)/build/matplotlib
 
 .DEFAULT_GOAL := help
-.PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz lint audit advisories lock bench profile docker docker-check clean distclean
+.PHONY: FORCE help setup doctor kernl-env reproduce report test test-all test-gpu sanitize fuzz planted lint audit advisories lock bench profile docker docker-check clean distclean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -100,6 +101,9 @@ advisories: ## the same from whatever page PyPI or a mirror has, and which packa
 lock: ## resolve pyproject.toml again and pin every file by its hash; keeps the versions that still fit
 	@test -x $(TOOLS)/lock/bin/uv || { $(PYTHON) -m venv $(TOOLS)/lock && $(TOOLS)/lock/bin/pip install --quiet "uv>=0.9,<1"; }
 	@$(PYTHON) tools/lock.py $(TOOLS)/lock/bin/uv
+
+planted: setup ## plant known faults in a copy, one at a time, and see whether the tests of their folder find them  [ONLY=folders]
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python tools/planted.py --only $(ONLY)
 
 lint: setup ## ruff, mypy and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

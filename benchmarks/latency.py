@@ -8,6 +8,8 @@
 `ladder` stands for the rungs of profiles/ladder.yaml, each an engine of its own; without --engines all run. The formats
 run the chain of Triton kernels, so "fused, triton" is what they are compared with.
 
+    python benchmarks/latency.py --engines fused "optimize_model(model)" --before ../old
+
 Synthetic weights (the text means nothing), random features, end-of-text forbidden, so that every utterance decodes
 the same number of tokens. Each engine lives in a process of its own and decodes when told to, so that all of them see
 the same clocks: A B C A B C ... A row holds every sample.
@@ -15,6 +17,7 @@ the same clocks: A B C A B C ... A row holds every sample.
 
 import argparse
 import json
+import os
 import select
 import statistics
 import subprocess
@@ -43,6 +46,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "fused_int8": {"engine": "fused_int8"},
     "fused_fp8": {"engine": "fused_fp8"},
 }
+BEFORE = " (before)"
 FORMATS = ("fused_int8", "fused_fp8")
 
 # What an engine says once its samples are taken.
@@ -66,6 +70,7 @@ def main() -> None:
         "--no-profile", action="store_true", help="leave out GPU-busy time, which takes seconds an engine"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--before", type=Path, help="another checkout, whose engines take part as `NAME (before)`")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -75,16 +80,24 @@ def main() -> None:
 
     from whisper_speedup.measure.environment import fingerprint
 
-    command = [sys.executable, __file__, *sys.argv[1:]]
     rungs = [name for name in ENGINES if name.startswith(RUNG)]
     chosen = dict.fromkeys(one for name in arguments.engines for one in (rungs if name == "ladder" else [name]))
+    if arguments.before:
+        chosen = dict.fromkeys(one for name in chosen for one in (name, name + BEFORE))
     rows, workers, waiting = [], {}, {}
     begun = time.monotonic()
 
     def start(name: str) -> None:
+        root = arguments.before if name.endswith(BEFORE) else Path(__file__).parents[1]
+        said = [f"--{key}={getattr(arguments, key)}" for key in ("size", "beams", "tokens", "device")]
+        command = [sys.executable, str(root / "benchmarks/latency.py"), *said, "--child", name.removesuffix(BEFORE)]
+        if arguments.no_profile:
+            command.append("--no-profile")
+        path = os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")])
         waiting[name] = subprocess.Popen(
-            [*command, "--child", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
 
     for name in chosen if arguments.together else []:
         start(name)
@@ -112,7 +125,7 @@ def main() -> None:
             last = {**dict.fromkeys(AFTERWARDS), "last_tokens": [], "failed_at_the_end": str(ended)}
         times, cpu = ([sample[key] for sample in samples] for key in ("ms", "cpu_ms"))
         medians = {"utterance_ms": statistics.median(times), "host_cpu_ms": statistics.median(cpu)}
-        rows.append({**ready, **last, **medians, "samples_ms": times, "host_cpu_samples_ms": cpu})
+        rows.append({**ready, "engine": name, **last, **medians, "samples_ms": times, "host_cpu_samples_ms": cpu})
     # Weights made on a CPU are the same for all, as the features are: other tokens are another rounding, or a bug.
     whole = next((row["last_tokens"] for row in rows if row["engine"] == "fused"), None)
     for row in rows:

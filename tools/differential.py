@@ -44,12 +44,13 @@ def main() -> int:
         for found in pool.imap_unordered(run, [seeds[i : i + EACH] for i in range(0, len(seeds), EACH)]):
             for seed, kind, result in found:
                 verdicts[result.verdict] += 1
-                calls.update({name: getattr(result, name) for name in ("calls", "raised", "endless")})
+                calls.update({name: getattr(result, name) for name in ("calls", "raised", "endless")} | result.paths)
                 if result.verdict in ("differs", "rounding"):
                     print(f"seed {seed} ({kind}) {result.verdict}: {result.why}", flush=True)
     print(
         f"{calls['calls']} calls, of which transformers raised in {calls['raised']} and did not end in"
-        f" {calls['endless']}; engine fused refused {verdicts['refused']} cases"
+        f" {calls['endless']}; optimize_model decoded {calls['whole model']} as a whole and {calls['decoder']} by its"
+        f" decoder; engine fused refused {verdicts['refused']} cases"
     )
     print(f"{verdicts.total()} cases, {verdicts['differs']} differ, {verdicts['rounding']} rounding")
     return 1 if verdicts["differs"] else 0

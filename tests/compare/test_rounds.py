@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from generated_rounds import some_seconds, write_rounds
 from generated_runs import generate, params, profile
 
 from whisper_speedup.compare import compare
-from whisper_speedup.compare.statistics import tail_share
+from whisper_speedup.compare.statistics import repeat_interval, tail_share
 from whisper_speedup.disk.files import read_json, read_jsonl, write_json, write_jsonl
 from whisper_speedup.errors import UserError
 
@@ -88,6 +89,14 @@ def test_two_starts_give_what_two_starts_can_differ_by(here):
     assert interval(metrics) == pytest.approx((5 * 2 / 8, 5 * 8 / 2))
     assert context["rounds"]["rounds"] == {"starts": 2, "count": 3, "clips": 1, "seed": 0}
     assert context["comparisons"]["fused"]["rounds"]["speedups"] == [2, 2, 2, 8, 8, 8]
+
+
+def test_what_is_drawn_first_is_a_start_and_not_the_rounds_of_one_number(here):
+    starts = [[2.0, 2.1], [3.0, 3.1], [4.0, 4.1], [5.0, 5.1], [8.0, 8.1]]
+    slow = [[value] for start in starts for value in start]  # in the order of time
+    metrics, _ = compared(generate(1), here, {"huggingface": slow, "fused": [[1.0]] * 10}, starts=5)
+    assert interval(metrics) == pytest.approx(repeat_interval(np.array(starts)))
+    assert interval(metrics) != pytest.approx(repeat_interval(np.array(starts).reshape(2, 5)))
 
 
 def test_over_utterances_and_over_rounds_are_apart(here):

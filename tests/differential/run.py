@@ -6,6 +6,7 @@ call leaves in the model's generation config.
 
 import copy
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,9 +24,13 @@ from tests.differential.cases import OURS, Call, Case, Change, Entries, Features
 from tests.differential.engine import run_engine
 from tests.differential.rounding import is_rounding
 from tests.differential.values import ABSENT, MAKERS, Made
-from whisper_speedup import optimize_model, restore_model
+from whisper_speedup import last_path, optimize_model, restore_model
+from whisper_speedup.optimize import patched
+from whisper_speedup.optimize.public import whole_model
 
 FALLBACK = "generate_with_fallback"  # transformers' method that decodes one window
+DECODE = getattr(WhisperForConditionalGeneration, FALLBACK)
+WATCHED: list[tuple[list[torch.Tensor], int]] = []
 
 
 class EndlessError(Exception):
@@ -42,6 +47,7 @@ class Result:
     calls: int = 0
     raised: int = 0
     endless: int = 0
+    paths: Counter[str] = field(default_factory=Counter)  # that calls of an optimised model took, and gave a result
 
     def differs(self, why: str) -> None:
         self.verdict, self.why = "differs", why
@@ -130,6 +136,9 @@ def compare_call(plain: Any, ours: Any, call: Call, result: Result) -> None:
         result.endless += 1
         return
     found = answer(ours, call, most=3 * WINDOWS)  # we ask transformers for the prompt, too
+    taken = last_path(ours) if whole_model(ours) is not None and found.error is None else None
+    if taken is not None:
+        result.paths[taken.path] += 1
     why = difference(expected, found)
     if why.startswith("value") and rounding(plain, call, expected, found):
         result.verdict, result.why = "rounding", why
@@ -199,17 +208,24 @@ def answer(model: WhisperForConditionalGeneration, call: Call, most: int = WINDO
 
 @contextmanager
 def watched(prompts: list[torch.Tensor], most: int) -> Iterator[None]:
-    """Keep each window's prompt, and end what does not end."""
-    decode = getattr(WhisperForConditionalGeneration, FALLBACK)
+    """Keep each window's prompt, and end what does not end. Ours is to take the wrapper for transformers' own: it would
+    leave every call to transformers."""
+    WATCHED.append((prompts, most))
+    known = mock.patch.dict(patched.AT_IMPORT, {f"{FALLBACK} of every Whisper": counted})
+    with mock.patch.object(WhisperForConditionalGeneration, FALLBACK, counted), known:
+        try:
+            yield
+        finally:
+            WATCHED.pop()
 
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        prompts.append(kwargs["decoder_input_ids"])
-        if len(prompts) > most:
-            raise EndlessError
-        return decode(self, *args, **kwargs)
 
-    with mock.patch.object(WhisperForConditionalGeneration, FALLBACK, counted):
-        yield
+def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+    """One function for all calls, so that a later call does not seem to be another model's."""
+    prompts, most = WATCHED[-1]
+    prompts.append(kwargs["decoder_input_ids"])
+    if len(prompts) > most:
+        raise EndlessError
+    return DECODE(self, *args, **kwargs)
 
 
 @contextmanager

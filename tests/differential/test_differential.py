@@ -1,6 +1,7 @@
 """A hundred random uses of small Whispers, the same ones each time: ours does what transformers does. `make fuzz` runs
 3000; `python tools/differential.py --seed N` one."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -21,11 +22,20 @@ def case(*steps: Entries | Change | Call, optimised: str = "model") -> Case:
     return Case(0, "made", optimised, {"seed": 1}, 2.0, steps)
 
 
+TAKEN: Counter[str] = Counter()
+
+
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_ours_does_what_transformers_does(group: int) -> None:
     found = {seed: run_case(case_of(seed)) for seed in range(group * EACH, (group + 1) * EACH)}
     assert {seed: result.why for seed, result in found.items() if result.verdict == "differs"} == EMPTY
     assert sum(result.calls - result.raised for result in found.values()) >= EACH / 2, "most are calls that succeed"
+    for result in found.values():
+        TAKEN.update(result.paths)
+
+
+def test_both_paths_decode_some() -> None:
+    assert not TAKEN or min(TAKEN["whole model"], TAKEN["decoder"]) >= 3
 
 
 def test_a_seed_is_a_case() -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -44,6 +45,36 @@ def test_a_failed_rename_leaves_no_temporary_file(tmp_path: Path, monkeypatch: p
         files.write_text(tmp_path / "a", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_the_bytes_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut cannot be had here, so: what is asked of the system, in which order."""
+    asked, rename, fsync = [], os.replace, os.fsync
+
+    def synced(handle: int) -> None:
+        asked.append(("fsync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def renamed(source: Path, target: Path) -> None:
+        asked.append(("rename", source.stat().st_ino))
+        rename(source, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr("os.replace", renamed)
+    files.write_text(tmp_path / "a", "whole")
+    file, folder = (path.stat().st_ino for path in (tmp_path / "a", tmp_path))
+    assert asked == [("fsync", file), ("rename", file), ("fsync", folder)]
+
+
+def test_lines_begin_at_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"a": "Ä, ü"}\n\n{"a": 2}\r\n{"a": "\u2028"}\n'.encode())
+    found = list(files.iter_jsonl(path))
+    assert [row for _, row in found] == [{"a": "Ä, ü"}, {"a": 2}, {"a": "\u2028"}]
+    with path.open("rb") as file:
+        for begin, row in found:
+            file.seek(begin)
+            assert json.loads(file.readline()) == row
 
 
 @pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])

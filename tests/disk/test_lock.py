@@ -1,5 +1,6 @@
 """One process for one stage."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -50,6 +51,27 @@ def test_it_is_free_again_after_an_error(tmp_path: Path) -> None:
     with only_one(path, "x"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_its_holder_removes_meanwhile_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between our opening of the file and our lock on it its holder ends, and a third process begins with a new one."""
+    path, flock = tmp_path / ".stage.lock", fcntl.flock
+    children: list[int] = []
+
+    def late(file: int, how: int) -> None:
+        if not children:
+            path.unlink()
+            children.append(-1)  # not again, in the child
+            children.append(holder(path))
+        flock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    try:
+        with pytest.raises(UserError, match="another process"), only_one(path, "decoding"):
+            pass
+    finally:
+        os.kill(children[1], signal.SIGKILL)
+        os.waitpid(children[1], 0)
 
 
 def test_of_many_that_try_again_and_again_one_at_a_time_holds_it(tmp_path: Path) -> None:

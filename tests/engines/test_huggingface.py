@@ -53,6 +53,14 @@ def test_generate_arguments_are_the_notebooks() -> None:
     }  # fmt: skip
 
 
+def test_the_search_is_the_profiles() -> None:
+    asked = generation(length_penalty=-0.5, early_stopping="never", min_length=3)
+    arguments = generate_arguments(asked, tiny_whisper(0).generation_config)
+    assert arguments["length_penalty"] == -0.5
+    assert arguments["early_stopping"] == "never"
+    assert arguments["min_length"] == 3
+
+
 def test_beam_settings_are_left_out_without_beams() -> None:
     arguments = generate_arguments(generation(num_beams=1), tiny_whisper(0).generation_config)
     assert not {"length_penalty", "early_stopping", "language", "task"} & set(arguments)
@@ -176,6 +184,13 @@ def test_warm_up_decodes_to_the_limit(beams: int) -> None:
     short, steps = steps, 0
     hf.warm_up(tiny_features(0))
     assert steps == 12 > short
+
+
+def test_a_text_that_reaches_the_models_last_position_is_truncated() -> None:
+    hf = engine()
+    hf.use(multilingual(), generation(max_length=448, min_length=448), CPU)
+    found = hf.generate(tiny_features(0))
+    assert (len(found.tokens), found.truncated) == (64 - len(hf.prompt), True)
 
 
 def test_a_hypothesis_at_the_limit_is_truncated() -> None:

@@ -54,11 +54,10 @@ class Operators(TorchDispatchMode):
 @pytest.mark.parametrize("on", SUBSETS, ids=lambda on: "+".join(on) or "none")
 @pytest.mark.parametrize("beams", [1, 2, 5])
 def test_equals_transformers(on: tuple[Switch, ...], beams: int) -> None:
-    for seed in range(2, 5):
-        model, arguments = plain_tiny_whisper(seed), arguments_of(beams, 12)
-        fused = fuse(model, arguments, *on)
-        for features in (seed, seed + 1):  # the second utterance finds the buffers as the first left them
-            check_equal(model, fused, tiny_features(features), arguments)
+    model, arguments = plain_tiny_whisper(2), arguments_of(beams, 12)
+    fused = fuse(model, arguments, *on)
+    for features in (2, 3):  # the second utterance finds the buffers as the first left them
+        check_equal(model, fused, tiny_features(features), arguments)
 
 
 def steps_of(fused: FusedWhisper) -> int:

@@ -21,6 +21,7 @@ from whisper_speedup.hub import downloads
 
 STAGES = ("estimate", "environment", "data", "model", GOODBYE := "goodbye", "decode --engine huggingface", "yardstick",
           "decode --engine fused", "rounds", "compare", "report")  # fmt: skip
+ROUNDS = {"starts": 1, "count": 2, "clips": 2, "seed": 0}
 # The stages in one process, which tells the hub when it needs it no longer.
 RUN = f"""
 import os, sys, urllib.request
@@ -65,8 +66,8 @@ class Workspace:
 @pytest.mark.parametrize(
     ("name", "model", "data", "rounds"),
     [
-        ("paper", LARGE_V2, LIBRISPEECH, {"starts": 1, "count": 2, "clips": 2, "seed": 0}),
-        ("dummy", TINY_EN, DUMMY, None),
+        pytest.param("paper", LARGE_V2, LIBRISPEECH, ROUNDS, marks=pytest.mark.slow),
+        pytest.param("dummy", TINY_EN, DUMMY, None, marks=pytest.mark.slow),
     ],
 )
 def test_from_the_hub_to_the_page(

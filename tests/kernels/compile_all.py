@@ -1,4 +1,4 @@
-"""Compile every kernel to machine code for sm_80 and sm_90, no GPU needed: `python compile_all.py [DTYPE ...]`.
+"""Compile every kernel to machine code for sm_80 and sm_90, no GPU needed: `python compile_all.py [--one] [DTYPE ...]`.
 
 Each wrapper is called with large-v2's shapes on meta-like CPU tensors while its kernel is replaced by a recorder; the
 recorded arguments give the signature. Prints one line a kernel and exits with 1 when one does not compile.
@@ -41,6 +41,8 @@ POINTERS = {
     torch.int64: "*i64", torch.int8: "*i8", torch.float8_e4m3fn: "*fp8e4nv",
 }  # fmt: skip
 
+ONE = "--one"  # variant a kernel
+
 
 class Recorder:
     """Stands in for a kernel and keeps what it is launched with."""
@@ -55,7 +57,7 @@ class Recorder:
     def compile(self, capability: int) -> list[int]:
         """Shared memory of each launch's machine code, in bytes."""
         used = []
-        for args, options in self.launches:
+        for args, options in self.launches[-1:] if ONE in sys.argv else self.launches:
             names, parameters = self.kernel.arg_names, self.kernel.params
             signature: dict[str, str] = {}
             constants: dict[str, Any] = {}
@@ -237,7 +239,7 @@ def batch(dtype: torch.dtype, slots: int = 4) -> None:
 def main() -> int:
     """0 when all compile."""
     failed = 0
-    for dtype in [getattr(torch, name) for name in sys.argv[1:]] or [torch.float16]:
+    for dtype in [getattr(torch, name) for name in sys.argv[1:] if name != ONE] or [torch.float16]:
         for capability in (80, 90):
             for name, recorder in launches(dtype, capability >= 90).items():
                 try:

@@ -36,6 +36,16 @@ def test_a_part_that_goes_on_counts_once(ticks: list[float]) -> None:
     assert stopwatch.breakdown(3.0, 1)["step_s"] == 3
 
 
+def test_the_device_is_done_before_either_end_s_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+    monkeypatch.setattr(parts, "synchronize", lambda device: log.append(device.type))
+    monkeypatch.setattr(parts.time, "perf_counter", lambda: float(log.append("clock") or len(log)))
+    stopwatch = Stopwatch(CPU)
+    with stopwatch.part("encoder"):
+        log.append("work")
+    assert log == ["cpu", "clock", "work", "cpu", "clock"]
+
+
 def test_without_a_step_there_is_no_time_of_one() -> None:
     assert "step_s" not in Stopwatch(CPU).breakdown(1.0, 1)
 

@@ -74,7 +74,9 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (place > 0)) for place, kind in enumerate(KINDS)]
+)
 def test_merged_before_anything_is_decoded_with_it(kind: str) -> None:
     """Modules, addresses and counters are then what they were."""
     expected = said(adapted(varied_whisper(1), kind).merge_and_unload())
@@ -102,8 +104,15 @@ def states_of(model: Model, kind: str) -> list[list[list[int]]]:
 
 
 @pytest.mark.usefixtures("large")
-@pytest.mark.parametrize("kind", ["LoRA", "LoRA of the encoder"])
-@pytest.mark.parametrize("optimise", [whole, decoder])
+@pytest.mark.parametrize(
+    ("kind", "optimise"),
+    [
+        ("LoRA", whole),
+        pytest.param("LoRA", decoder, marks=pytest.mark.slow),
+        pytest.param("LoRA of the encoder", whole, marks=pytest.mark.slow),
+        ("LoRA of the encoder", decoder),
+    ],
+)
 def test_with_it_without_it_merged_and_trained(optimise: Callable[[Model], None], kind: str) -> None:
     expected = states_of(varied_whisper(1), kind)
     with_it, without, merged, unmerged, trained, for_good = expected
@@ -133,7 +142,7 @@ def test_a_model_that_has_one_already(kind: str) -> None:
     assert last_path(model).path == "whole model"
 
 
-@pytest.mark.parametrize("optimise", [whole, decoder])
+@pytest.mark.parametrize("optimise", [whole, pytest.param(decoder, marks=pytest.mark.slow)])
 def test_two_that_take_turns(optimise: Callable[[Model], None]) -> None:
     results = []
     for prepare in (said, optimise):

@@ -44,7 +44,7 @@ def prompting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(WhisperForConditionalGeneration, "_retrieve_init_tokens", lambda *a, **k: prompt)
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["model", "decoder"])
+@pytest.mark.parametrize("whole", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["model", "decoder"])
 @pytest.mark.parametrize("change", [registered, in_torch, called, layer_forward, generating, prompting])
 def test_what_somebody_replaces_for_all_models_counts(
     change: Any, whole: bool, monkeypatch: pytest.MonkeyPatch

@@ -100,6 +100,7 @@ def test_one_utterance(
     assert last_path(whole).path == path
 
 
+@pytest.mark.slow
 def test_two_utterances_at_once_with_a_prompt(
     plain: WhisperForConditionalGeneration,
     decoder: WhisperForConditionalGeneration,

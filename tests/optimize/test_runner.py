@@ -101,7 +101,7 @@ def test_it_runs_where_engine_fused_runs_it_and_says_the_same(gpu: SimpleNamespa
     model = optimised()
     assert explain_path(model, speech(), **ENGLISH).path == "whole model"
     assert gpu.compiled == [], "asking compiles nothing"
-    for beams, seed in ((1, 1), (5, 1), (5, 2)):
+    for beams, seed in ((1, 1), (5, 2)):
         found = decoded(model, beams, seed)
         assert len(found) == 3
         assert found == engines(model, seed) == engines(model, seed, one=False)
@@ -224,6 +224,7 @@ def test_one_number_of_rows_does_not_fit(gpu: SimpleNamespace, monkeypatch: pyte
         assert [decoded(other, 6), decoded(other, 1)] == [expected[1], expected[0]]
 
 
+@pytest.mark.slow
 def test_calls_of_both_paths_take_turns(gpu: SimpleNamespace) -> None:
     model = optimised()
     found = decoded(model, 3)

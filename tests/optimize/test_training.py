@@ -111,7 +111,9 @@ def adapted(optimise: Optimise, late: bool) -> list[list[list[int]]]:
     return steps
 
 
-@pytest.mark.parametrize("late", [False, True], ids=["optimised first", "optimised when merged"])
+@pytest.mark.parametrize(
+    "late", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["optimised first", "optimised when merged"]
+)
 @pytest.mark.parametrize("optimise", [whole, decoder])
 def test_an_adapter_that_comes_and_is_merged(optimise: Optimise, late: bool) -> None:
     expected = adapted(nothing, late)

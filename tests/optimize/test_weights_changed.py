@@ -13,7 +13,9 @@ from tiny_whisper import tiny_features, varied_whisper
 from transformers import WhisperForConditionalGeneration
 
 from whisper_speedup import last_path, optimize_model
+from whisper_speedup.errors import ClipError, NotANumberError
 from whisper_speedup.optimize import fingerprint, watch
+from whisper_speedup.optimize.public import whole_model
 
 Model = WhisperForConditionalGeneration
 ARGUMENTS: dict[str, Any] = {"language": "en", "task": "transcribe", "num_beams": 3}
@@ -116,3 +118,26 @@ def test_a_cache_whose_weights_changed_goes_on_in_transformers() -> None:
             )
         results.append(second.last_hidden_state)
     torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error", [ClipError("no way on"), RuntimeError("shapes"), NotANumberError("setting", half=False)]
+)
+def test_what_fails_with_the_weights_of_the_call_before_does_not_count(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, ours = varied_whisper(1), varied_whisper(1)
+    optimize_model(ours)
+    ours.generate(tiny_features(1), language="en")
+    for model in (plain, ours):
+        model.model.decoder.layers[0].fc1.weight.data.neg_()
+    (stale,) = whole_model(ours).runners.values()
+
+    def fails(features: torch.Tensor, meanwhile: Callable[[], object]) -> None:
+        meanwhile()
+        raise error
+
+    monkeypatch.setattr(stale, "generate", fails)
+    expected = plain.generate(tiny_features(1), language="en")
+    assert torch.equal(ours.generate(tiny_features(1), language="en"), expected)
+    assert last_path(ours).path == "whole model"

@@ -30,7 +30,7 @@ def start(engine: str, *address: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize(
     "address",
-    [pytest.param((), marks=pytest.mark.slow), pytest.param(("local",), marks=there)],
+    [pytest.param((), marks=pytest.mark.slow), pytest.param(("local",), marks=[there, pytest.mark.slow])],
     ids=["processes", "ray"],
 )
 def test_a_killed_driver(profile: Profile, monkeypatch: pytest.MonkeyPatch, address: tuple[str, ...]) -> None:

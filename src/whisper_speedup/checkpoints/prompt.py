@@ -5,7 +5,7 @@ import functools
 from typing import Any
 
 import torch
-from transformers import WhisperForConditionalGeneration
+from transformers import GenerationConfig, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from whisper_speedup.errors import UserError, detail
@@ -27,9 +27,15 @@ def prompt_tokens(model: WhisperForConditionalGeneration, arguments: dict[str, A
     def seen(**inputs: Any) -> None:
         raise _PromptSeen(inputs["decoder_input_ids"][0].tolist())
 
-    def detect(*_: Any, **__: Any) -> torch.Tensor:
+    def detect(*_: Any, generation_config: GenerationConfig, **__: Any) -> torch.Tensor:
         nonlocal detected
         detected = True
+        if generation_config.decoder_start_token_id is None:  # which `generate` would replace, and this does not
+            raise TypeError("decoder_start_token_id is None, and the language is to be detected")
+        if getattr(generation_config, "no_timestamps_token_id", None) in generation_config.lang_to_id.values():
+            raise ValueError(
+                "a language to be detected has the id of no_timestamps, so the prompt's length is not known"
+            )
         return torch.zeros(1, dtype=torch.int64)
 
     # A shallow copy, asked in the model's place: it shares the modules, and nobody else's calls come by.

@@ -31,6 +31,7 @@ READ = {
 CONFIG = (
     "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
     "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
+    "return_dict",
 )  # fmt: skip
 VERSION, SHAPE = attrgetter("_version"), attrgetter("shape")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, WhisperForConditionalGeneration
 
-from whisper_speedup.errors import NotANumberError
+from whisper_speedup.errors import ClipError, NotANumberError
 from whisper_speedup.fused.device_checks import giving_up_told
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
@@ -85,20 +85,28 @@ class WholeModel:
             choice = self.choose(args, kwargs, known)
             if choice.features is None or choice.settings is None:
                 break
-            try:
-                with self.lock, giving_up_told(self._gave_up, INSTEAD):
-                    runner, weights = self.runner(choice.settings), self.weights
+            with self.lock, giving_up_told(self._gave_up, INSTEAD):
+                runner, weights = self.runner(choice.settings), self.weights
+                tokens: list[int] = []
+                failed: Exception | None = None
+                try:
                     tokens = runner.generate(choice.features, meanwhile=None if choice.looked else self._look).tokens
-                    self._settle()
-                    if not tokens:  # of which transformers makes an error, in some of its versions
-                        choice = Choice(PathTaken("decoder", "the text is empty"))
-                        break
-                    if self.weights is weights:
-                        self.last = choice.taken
-                        return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
-            except NotANumberError:  # whatever transformers makes of it
-                choice = Choice(PathTaken("decoder", "the model's output is not a number"))
-                break
+                except Exception as error:
+                    if self.weights is weights and not isinstance(error, ClipError):
+                        raise
+                    failed = error
+                self._settle()
+                if self.weights is not weights:  # what was decoded with others does not count
+                    continue
+                if tokens:
+                    self.last = choice.taken
+                    return torch.tensor([tokens], dtype=torch.int64, device=self.model.device)
+            if failed is not None and not isinstance(failed, NotANumberError):
+                raise failed
+            # transformers makes an error of no tokens, in some of its versions, and something of what is no number
+            why = "the text is empty" if failed is None else "the model's output is not a number"
+            choice = Choice(PathTaken("decoder", why))
+            break
         else:
             choice = Choice(PathTaken("decoder", "the weights change while they are decoded with"))
         before = Counter(self.decoder.counts)
@@ -196,6 +204,8 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
     """Why the model around the decoder is not a plain one, or None."""
     if plain_type(model) is not WhisperForConditionalGeneration:
         return f"the model is a {plain_type(model).__name__}"
+    if not getattr(model.config, "return_dict", True):
+        return "the configuration asks for tuples, of which generate makes an error"
     reason = why_patched(generating=True)
     if reason is not None:
         return reason
