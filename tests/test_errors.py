@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz.targets import TARGETS
 from whisper_speedup import errors
+from tests.run.test_partial import KEY, SESSION
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.cli import main
@@ -72,7 +73,7 @@ def test_lines_on_the_screen(odd: str, tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "counting.jsonl"
     first = {"format": 1, "key": {f"a{odd}b": 1}}
     path.write_text("".join(f"{json.dumps(line)}\n" for line in (first, {"id": "x", "error": None})), encoding="utf-8")
-    Partial(path, {"engine": "counting"}, Names(["x"]), {}).close()
+    Partial(path, KEY, Names(["x"]), SESSION).close()
     say(f"a{odd}b")
     with pytest.raises(SystemExit):
         main(["report", f"--a{odd}b"])

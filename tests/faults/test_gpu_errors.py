@@ -19,6 +19,7 @@ from whisper_speedup.audio import manifest
 from whisper_speedup.checkpoints.prepare import prepare
 from whisper_speedup.disk.files import read_json, read_jsonl, write_json
 from whisper_speedup.errors import UserError
+from whisper_speedup.measure.records import Floor
 from whisper_speedup.params.profile import Profile
 from whisper_speedup.params.sources import Folder, Local
 from whisper_speedup.run import benchmark, worker
@@ -60,7 +61,8 @@ def profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Profile:
         soundfile.write(f"mine/{number}.wav", tone, 16000)
     manifest.prepare(Folder(source="folder", path="mine"), Path("build/p/data"))
     write_json(Path("build/p/model.json"), prepare(Local(source="local", path="weights")).content())
-    monkeypatch.setattr(worker, "_step_floor", lambda folder, device: {})  # its buffers take a second
+    floor = Floor(bytes=1, bandwidth_bytes_s=1.0, seconds=1.0)
+    monkeypatch.setattr(worker, "_floor", lambda folder, device: floor)  # its buffers take a second
     content = yaml.safe_load(BUNDLED.read_text())
     content["measure"] = {"device": "cpu", "threads": 1}
     content["generation"] = {"num_beams": 2, "max_length": 5}
