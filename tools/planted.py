@@ -27,7 +27,7 @@ from whisper_speedup.params.section import Section, read_section
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST, SOURCE = Path("tools/planted.yaml"), Path("src/whisper_speedup")
-LEFT_OUT = {".git", ".venv", ".venv-kernl", "build", ".dvc/cache", ".dvc/tmp"}  # of the copy
+LEFT_OUT = (".git", ".venv", ".venv-kernl", "build", ".dvc/cache", ".dvc/tmp")  # of the copy
 FAILED = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
 
 
@@ -69,10 +69,8 @@ def read(tree: Path = ROOT) -> list[Fault]:
 def failing(tree: Path, paths: Iterable[str], fault: Fault | None = None) -> str | None:
     """The first test that fails in a copy of `tree`, with a fault or without; None when all pass. Raises UserError."""
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
-        copy, left_out = Path(folder) / "tree", {tree / name for name in LEFT_OUT}
-        shutil.copytree(
-            tree, copy, symlinks=True, ignore=lambda at, _: {p.name for p in left_out if p.parent == Path(at)}
-        )
+        copy, skip = Path(folder) / "tree", {tree / name for name in LEFT_OUT}
+        shutil.copytree(tree, copy, symlinks=True, ignore=lambda at, _: {p.name for p in skip if p.parent == Path(at)})
         if fault is not None:
             (copy / SOURCE / fault.file).write_text(fault.changed(tree), encoding="utf-8")
         # Before what is installed, which is the tree itself: for the processes that tests start.
