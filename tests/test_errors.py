@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
-from whisper_speedup import errors
 from tests.run.test_partial import KEY, SESSION
+from whisper_speedup import errors
 from whisper_speedup.audio import manifest
 from whisper_speedup.audio.row import read_manifest
 from whisper_speedup.cli import main
@@ -71,7 +71,7 @@ def test_nothing_but_say_writes_to_the_screen_s_error_stream() -> None:
 def test_lines_on_the_screen(odd: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An interrupted run whose first line names what nobody here made, and an argument that there is not."""
     path = tmp_path / "counting.jsonl"
-    first = {"format": 1, "key": {f"a{odd}b": 1}}
+    first = {"format": 2, "key": {f"a{odd}b": 1}, "total": 1}
     path.write_text("".join(f"{json.dumps(line)}\n" for line in (first, {"id": "x", "error": None})), encoding="utf-8")
     Partial(path, KEY, Names(["x"]), SESSION).close()
     say(f"a{odd}b")

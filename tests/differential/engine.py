@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from tests.differential.cases import Call, Case, Entries
+from tests.differential.rounding import sequences_of
 from whisper_speedup.engines.fused import Fused, FusedParams
 from whisper_speedup.engines.huggingface import generate_arguments
 from whisper_speedup.errors import UserError
@@ -50,7 +51,7 @@ def run_engine(case: Case, result: Any) -> None:
         if found.error is not None and expected.error is not None:
             continue
         found.warned = expected.warned  # an engine has its own
-        expected.value = getattr(expected.value, "sequences", expected.value)  # return_dict_in_generate
+        expected.value = sequences_of(expected.value)
         why = run.difference(expected, found)
         if why.startswith("value") and run.rounding(plain, asked, expected, found):
             result.verdict, result.why, why = "rounding", why, ""

@@ -22,7 +22,7 @@ TRIES = 3  # models whose weights are off
 def is_rounding(plain: Any, features: torch.Tensor, expected: Any, found: Any, exactly: Callable[[Any], Any]) -> bool:
     """Whether answers (run.Answer) differ by rounding. `exactly` answers the same call for a model in float64."""
     near = NEAR.get(plain.dtype)
-    one, other = (getattr(answer.value, "sequences", answer.value) for answer in (expected, found))
+    one, other = (sequences_of(answer.value) for answer in (expected, found))
     if near is None or not all(isinstance(rows, torch.Tensor) for rows in (one, other)) or len(one) != len(other):
         return False
     teacher = copy.deepcopy(plain).double()
@@ -44,6 +44,11 @@ def is_rounding(plain: Any, features: torch.Tensor, expected: Any, found: Any, e
         if not abs(scores[0] - scores[1]) < near:
             return False
     return True
+
+
+def sequences_of(value: Any) -> Any:
+    """The tokens in what `generate` returns: alone, or in a dict with more."""
+    return value.get("sequences", value) if isinstance(value, dict) else value
 
 
 def nearly(model: Any, eps: float, seed: int) -> Any:

@@ -175,6 +175,7 @@ def generate_arguments(generation: GenerationParams, config: Any) -> dict[str, A
         "max_length": generation.max_length,
         "num_beams": generation.num_beams,
         "do_sample": False,
+        "return_dict_in_generate": False,  # whatever the checkpoint's own generation config asks for
     }
     if generation.num_beams > 1:
         arguments["length_penalty"] = generation.length_penalty

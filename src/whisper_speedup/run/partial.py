@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from whisper_speedup.disk import storage
 from whisper_speedup.disk.files import sync_folder
@@ -30,7 +30,7 @@ class Header(BaseModel):
 
     format: int
     key: Facts
-    total: int
+    total: int = 0
 
 
 class Opened(BaseModel):
@@ -192,8 +192,9 @@ def _read(path: Path) -> Iterator[tuple[int, Entry]]:
 def _entry(line: bytes, first: bool) -> Entry | None:
     """A header, and behind it sessions and rows; None for what is torn or anything else."""
     try:
-        entry = ENTRY.validate_json(line) if line.endswith(b"\n") else None
-    except ValidationError:
+        # pydantic's own parser refuses the escaped halves of surrogates that names of files can hold.
+        entry = ENTRY.validate_python(json.loads(line)) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):  # of which ValidationError is one
         return None
     return entry if isinstance(entry, Header) == first else None
 
