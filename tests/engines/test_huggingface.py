@@ -48,8 +48,8 @@ def multilingual(seed: int = 0) -> Any:
 def test_generate_arguments_are_the_notebooks() -> None:
     english = tiny_whisper(0).generation_config
     assert generate_arguments(generation(num_beams=5, max_length=50), english) == {
-        "min_length": 1, "max_length": 50, "num_beams": 5, "do_sample": False, "return_dict_in_generate": False, "length_penalty": 1.0,
-        "early_stopping": False,
+        "min_length": 1, "max_length": 50, "num_beams": 5, "do_sample": False, "return_dict_in_generate": False,
+        "length_penalty": 1.0, "early_stopping": False,
     }  # fmt: skip
 
 
