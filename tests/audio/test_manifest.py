@@ -181,7 +181,7 @@ def test_rows_that_prepare_did_not_write(tmp_path: Path, change: dict[str, objec
     (tmp_path / MANIFEST).write_text(json.dumps(row))
     assert isinstance(read_manifest(tmp_path / MANIFEST)[0], Row)
     (tmp_path / MANIFEST).write_text(json.dumps(row) + "\n" + json.dumps(row | change))
-    with pytest.raises(UserError, match=rf"row 2: .*{why}.*: delete it and run dvc repro") as caught:
+    with pytest.raises(UserError, match=rf"row 2: .*{why}.*: delete the file and run dvc repro") as caught:
         read_manifest(tmp_path / MANIFEST)
     assert len(str(caught.value).splitlines()) == 1
 

@@ -32,9 +32,10 @@ from whisper_speedup.errors import UserError
 from whisper_speedup.params.profile import load_params, load_profile
 from whisper_speedup.params.sources import Folder
 from whisper_speedup.run.partial import Partial, one_sentence
+from whisper_speedup.run.rows import PartialKey, Result, Session
 
 HERE = Path(__file__).parent
-KEY = {"engine": "x"}
+KEY = PartialKey.model_construct(engine="x")  # as in seeds/kept_rows
 
 
 def audio(data: bytes, folder: Path) -> None:
@@ -130,10 +131,10 @@ def kept_rows(data: bytes, folder: Path) -> None:
     """The rows of an interrupted run."""
     path = folder / "partial.jsonl"
     path.write_bytes(data)
-    partial = Partial(path, KEY, Names(["a", "b", "c"]), {"started": "today"})
+    partial = Partial(path, KEY, Names(["a", "b", "c"]), Session(started="today"))
     with one_sentence(partial):
         assert {json.loads(line)["id"] for line in partial.lines()} <= {"a", "b", "c"}
-        partial.append({"id": "c", "error": None})
+        partial.extend([Result(id="c", error=None)])
     for line in path.read_bytes().split(b"\n")[:-1]:
         json.loads(line)
 

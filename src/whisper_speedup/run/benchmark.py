@@ -22,7 +22,7 @@ from whisper_speedup.disk.lock import only_one
 from whisper_speedup.disk.progress import Progress
 from whisper_speedup.engines.create import create
 from whisper_speedup.errors import EngineLost, LeftOutError, NotANumberError, UserError, say
-from whisper_speedup.params.profile import Profile
+from whisper_speedup.params.profile import GenerationParams, Profile
 from whisper_speedup.run.choose import crew_for
 from whisper_speedup.run.crew import Crew, Finished, Progressed
 from whisper_speedup.run.decoding import ENOUGH
@@ -117,8 +117,9 @@ def _decode(
                 "engine": engine_name, "features": measure.features, **belongs,
                 "source_sha256": source_sha256(stage_of(engine_name, variant)),
             }  # fmt: skip
+            generation = GenerationParams(**profile.generation.model_dump())  # what is left to defaults counts, too
             key = PartialKey(
-                **dict(loaded.setup), **made_with, generation=profile.generation, repeats=measure.repeats,
+                **dict(loaded.setup), **made_with, generation=generation, repeats=measure.repeats,
                 warmup=measure.warmup, **({} if loaded.elsewhere is None else {"elsewhere": loaded.elsewhere}),
             )  # fmt: skip
             session = Session(started=started, conditions=loaded.conditions)
