@@ -35,7 +35,7 @@ from whisper_speedup.run.partial import Partial, one_sentence
 from whisper_speedup.run.rows import PartialKey, Result, Session
 
 HERE = Path(__file__).parent
-KEY = PartialKey.model_construct(engine="x")
+KEY = PartialKey.model_construct(engine="x")  # as in seeds/kept_rows
 
 
 def audio(data: bytes, folder: Path) -> None:

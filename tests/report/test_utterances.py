@@ -1,18 +1,16 @@
 """The table of every utterance, from rows as compare writes them."""
 
-from typing import Any
-
+from whisper_speedup.compare.latency import Heard, Latency
 from whisper_speedup.report.utterances import failed, utterances
 
 
-def row(name: str, **seconds: float | None) -> dict[str, Any]:
+def row(name: str, **seconds: float | None) -> Latency:
     """An utterance that each engine took so long for; None for one that has no output of it."""
-    nothing = {"seconds": None, "text": None, "tokens": None, "truncated": False, "error": "clip.wav is empty."}
     engines = {
-        engine: nothing if one is None else {**nothing, "seconds": one, "text": f"{name} by {engine}", "error": None}
+        engine: Heard(error="clip.wav is empty.") if one is None else Heard(seconds=one, text=f"{name} by {engine}")
         for engine, one in seconds.items()
     }
-    return {"id": name, "duration_s": 3.0, "cut_from_s": None, "engines": engines}
+    return Latency(id=name, duration_s=3.0, cut_from_s=None, reference=None, error=None, engines=engines)
 
 
 def test_an_engine_s_time_stands_beside_how_much_faster_it_is() -> None:

@@ -19,7 +19,7 @@ from whisper_speedup.run import rounds as stage
 from whisper_speedup.run.job import Job
 from whisper_speedup.run.messages import Asks, Decoded, Ended, Failed, Item, Loaded, Lost, Rows, Said
 from whisper_speedup.run.order import orders
-from whisper_speedup.run.rows import Conditions, Measured, Result, Setup, Waited
+from whisper_speedup.run.rows import Conditions, Measured, Result, RoundsRecord, Setup, Waited
 
 PARAMS = Params(profile="p", engines=["fused", "kernl"])
 ENGINES = ["huggingface", "fused", "kernl"]
@@ -163,6 +163,11 @@ def test_null_leaves_them_out_and_starts_nothing(
     )
     assert read_json(folder / "rounds.json") == {"profile": "p", "rounds": None}
     assert read_jsonl(folder / "rounds.jsonl") == []
+
+
+def test_what_a_profile_leaves_to_defaults_is_written() -> None:
+    written = RoundsRecord(profile="p", rounds=RoundsParams(starts=3)).content()
+    assert written == {"profile": "p", "rounds": RoundsParams(starts=3).model_dump()}
 
 
 def test_in_processes_that_show_how_far_they_warmed_up(

@@ -4,13 +4,16 @@ The manifest's row is audio/row.py's, model.json checkpoints/identity.py's, and 
 each below this folder, for they write it.
 """
 
+from typing import Annotated
+
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from whisper_speedup.disk.records import Facts, Number, Record
 from whisper_speedup.measure.records import Breakdown, Energy, Floor, Memory, Reading, Sampled
 from whisper_speedup.params.profile import GenerationParams, RoundsParams
 
+WHOLE = PlainSerializer(lambda settings: settings and settings.model_dump())  # the keys left to their defaults, too
 Stream = dict[str, Number]  # a batch engine's stream_summary
 
 
@@ -132,7 +135,7 @@ class MadeWith(Setup, Hashes):
 class PartialKey(MadeWith):
     """All that a run's rows depend on. `elsewhere`: the environment of an engine that decodes in another process."""
 
-    generation: GenerationParams
+    generation: Annotated[GenerationParams, WHOLE]
     repeats: int
     warmup: int
     elsewhere: Facts | None = None
@@ -195,7 +198,7 @@ class RoundsRecord(Record):
     """rounds.json; only the first two where the profile has no rounds. `clips` are ids."""
 
     profile: str
-    rounds: RoundsParams | None
+    rounds: Annotated[RoundsParams | None, WHOLE]
     data_sha256: str = ""
     weights_sha256: str = ""
     clips: list[str] = Field(default_factory=list)

@@ -17,6 +17,7 @@ SUFFIXES = {".py", ".json", ".cu", ".cuh"}
 class Stage(StrEnum):
     """The stages of dvc.yaml, in their order. Each is a command, but for the two that `decode`."""
 
+    PROFILE = auto()
     ENVIRONMENT = auto()
     DATA = auto()
     MODEL = auto()
