@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +50,26 @@ def test_a_killed_worker_costs_nothing(
     assert run["conditions"]["during"]["others_cores"] is None
 
 
-def test_a_workers_refusal_reaches_the_driver(profile: Profile) -> None:
-    Path("refuses").touch()
-    path = Path("build/p/data/manifest.jsonl")
-    job = Job(profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), Clips(path, "cpu"))
-    ours, theirs = multiprocessing.Pipe()
+def serve_here(profile: Profile, pipe: Connection) -> None:
+    """A worker's whole life, in this process, whose Ctrl-C stays what it is."""
+    clips = Clips(Path("build/p/data/manifest.jsonl"), "cpu")
     before = signal.getsignal(signal.SIGINT)
     try:
-        serve(job, theirs, None)
+        serve(Job(profile, "hearing", maker(Path.cwd()), Checked(Path("weights")), clips), pipe, None)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_workers_refusal_reaches_the_driver(profile: Profile) -> None:
+    Path("refuses").touch()
+    ours, theirs = multiprocessing.Pipe()
+    serve_here(profile, theirs)
     assert ours.recv() == Failed("not here.")
     ours.close()
     Path("refuses").unlink()
     ours, theirs = multiprocessing.Pipe()
     ours.close()
-    try:
-        serve(job, theirs, None)  # ... and a driver that is gone ends its worker without a word
-    finally:
-        signal.signal(signal.SIGINT, before)
+    serve_here(profile, theirs)  # ... and a driver that is gone ends its worker without a word
 
 
 def test_an_engines_broken_pipe_is_told_and_not_taken_for_a_driver_that_is_gone(
@@ -77,19 +79,8 @@ def test_an_engines_broken_pipe_is_told_and_not_taken_for_a_driver_that_is_gone(
         raise EOFError("Ran out of input")  # as torch says of a file that is cut short
 
     monkeypatch.setattr(Hearing, "load", load)
-    job = Job(
-        profile,
-        "hearing",
-        maker(Path.cwd()),
-        Checked(Path("weights")),
-        Clips(Path("build/p/data/manifest.jsonl"), "cpu"),
-    )
     ours, theirs = multiprocessing.Pipe()
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        serve(job, theirs, None)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    serve_here(profile, theirs)
     said = ours.recv()
     assert isinstance(said, Bug)
     assert "EOFError: Ran out of input" in said.why

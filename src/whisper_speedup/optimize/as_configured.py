@@ -5,7 +5,6 @@ model is compared, part by part, with one that its configuration makes (without 
 types in the same places, weights of the same shapes, the same settings.
 """
 
-import copy
 import functools
 from typing import Any, NamedTuple
 
@@ -75,7 +74,7 @@ def _parts(kind: type[WhisperEncoder] | type[WhisperDecoder], **built: Any) -> d
 def _part(module: torch.nn.Module) -> Part:
     shapes = {name: None if weight is None else weight.shape for name, weight in module._parameters.items()}
     settings = {
-        name: copy.copy(value)
+        name: value
         for name, value in vars(module).items()
         if name not in IDLE and not name.startswith("_") and isinstance(value, bool | int | float | str | tuple | None)
     }

@@ -57,14 +57,19 @@ BEFORE = [
 ]
 
 
-def everywhere(generating: bool = False) -> list[Any]:
-    """Changes when somebody changes every model at once. `generating`: what only `generate` calls counts too."""
-    return [*_forwards().values(), *(_methods().values() if generating else ()), _has_any_global_hook()]
+def everywhere() -> list[Any]:
+    """Changes when somebody changes the forward of every model at once."""
+    return [*_forwards().values(), _has_any_global_hook()]
 
 
-def why_patched(generating: bool = False) -> str | None:
-    """What of all models somebody replaced, or None."""
-    now = _forwards() | (_methods() if generating else {})
+def generating() -> list[Any]:
+    """Changes when somebody changes what else `generate` of every model calls."""
+    return list(_methods().values())
+
+
+def why_patched(methods: bool = False) -> str | None:
+    """What of all models somebody replaced, or None. `methods`: what `generate` calls counts, too."""
+    now = _forwards() | (_methods() if methods else {})
     for name, value in now.items():
         if name in BEFORE or AT_IMPORT.get(name) is not value:
             return f"something replaced {name}"

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.whisper.modeling_whisper import WhisperAttention, WhisperPositionalEmbedding
 
-from whisper_speedup.optimize.as_configured import why_otherwise
+from whisper_speedup.optimize.as_configured import BUILT, why_otherwise
 from whisper_speedup.optimize.fingerprint import Fingerprint, words_of
 from whisper_speedup.optimize.patched import ATTENTION, everywhere, why_patched
 
@@ -28,11 +28,7 @@ READ = {
     torch.nn.Embedding: attrgetter("max_norm"),
     WhisperPositionalEmbedding: attrgetter("max_norm"),
 }
-CONFIG = (
-    "activation_function", "is_causal", "max_source_positions", "max_target_positions", "num_mel_bins", "vocab_size",
-    "encoder_attention_heads", "decoder_attention_heads", "decoder_layers", "scale_embedding", "_attn_implementation",
-    "return_dict",
-)  # fmt: skip
+CONFIG = (*BUILT, "is_causal", "_attn_implementation", "return_dict")
 VERSION, SHAPE = attrgetter("_version"), attrgetter("shape")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 PAUSE_S = 0.1  # after so long a rest, all of the weights are read; within it, a sample of each

@@ -14,7 +14,7 @@ from whisper_speedup.fused.device_checks import giving_up_told
 from whisper_speedup.fused.settings import DecodingSettings
 from whisper_speedup.optimize.decoder_path import DecoderPath, PathTaken
 from whisper_speedup.optimize.effective import Asked, read_call, settings_of
-from whisper_speedup.optimize.patched import everywhere, why_patched
+from whisper_speedup.optimize.patched import generating, why_patched
 from whisper_speedup.optimize.runner import Runner, make_runner, runner_dtype, why_no_runner, why_not_served
 from whisper_speedup.optimize.stand_in import StandInModel, plain_generate, plain_type, put_in, take_out
 from whisper_speedup.optimize.watch import Watch, hooked, why_changed
@@ -164,7 +164,7 @@ class WholeModel:
     def _look(self) -> str | None:
         """Look at the model: why the fused engine can't stand for it, or None. What its weights made is forgotten
         when they change."""
-        now = [*replaced(self.model), *everywhere(generating=True)]
+        now = [*replaced(self.model), *generating()]
         if self.watch.look(self.decoder.trained) or now != self.replaced:
             self._forget()
             self.decoder.forget()
@@ -206,7 +206,7 @@ def _why_changed(model: WhisperForConditionalGeneration) -> str | None:
         return f"the model is a {plain_type(model).__name__}"
     if not getattr(model.config, "return_dict", True):
         return "the configuration asks for tuples, of which generate makes an error"
-    reason = why_patched(generating=True)
+    reason = why_patched(methods=True)
     if reason is not None:
         return reason
     inner, projection = model.model, model.proj_out
